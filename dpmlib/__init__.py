@@ -1,0 +1,12 @@
+"""dpmlib: autoregressive and diffusion probabilistic models, the library under the book."""
+
+
+from .ancestral import ancestral, kernel, n0i_variance
+from .denoiser import CountCalls, Denoiser, chain_label, clip_x0, with_variance
+from .levels import Levels, check_grid, diffuse, levels, with_data
+from .likelihood import Bound, bits_per_dim, elbo, log_bin, log_normal
+from .oracles import Empirical, Gaussian, GaussianMixture
+from .posterior import PREDICTIONS, Posterior, target
+from .schedules import VE, CosineVP, DiscreteVP, Flow, LinearVP, Schedule
+
+__version__ = "0.1.0"
