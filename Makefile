@@ -1,0 +1,45 @@
+# make book · make test — nothing else to set up. Needs Python >= 3.11; everything goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: book test lint bench notebooks address serve clean
+
+book: $(READY)
+	$(VENV)/bin/jupyter-book build -W -n --keep-going .
+	@echo "Open $(CURDIR)/_build/html/index.html"
+
+# One pytest run proves everything: laws and units, lint, the build, the pages in Chromium, every notebook of _toc.yml.
+# -n 2 with one thread each: two cores, no contention, and the same sums on every machine.
+test: export OMP_NUM_THREADS = 1
+test: export TQDM_DISABLE = 1
+test: $(READY)
+	$(PY) -m pytest -q -n 2 --dist loadscope tests $$($(PY) book/notebooks.py nbval)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+
+bench: $(READY)
+	for f in benchmarks/*.py; do echo "== $$f"; $(PY) $$f || exit 1; done
+
+# Re-execute chapters in place: all of them, or make notebooks N="book/denoising/ddpm.ipynb"
+notebooks: $(READY)
+	$(PY) book/notebooks.py execute $(N)
+
+# Spread the repository's address from _config.yml into the set-up cells.
+address: $(READY)
+	$(PY) book/notebooks.py address
+
+serve: book
+	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache build *.egg-info
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -r requirements.txt
+	$(PY) -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
