@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .levels import Levels, check_grid
+from .levels import Levels, check_grid, combine
 from .noise import normal_like
 
 
@@ -74,9 +74,9 @@ def ancestral(denoiser, x: Tensor, grid: Levels, eta: float = 1.0,
     for i, (here, there) in enumerate(zip(grid, grid[1:])):
         belief = denoiser(x, here)
         gamma, kappa, omega2 = steps.gamma[i], steps.kappa[i], steps.omega2[i]
-        x = gamma * belief.mean + kappa * x
+        x = combine(kappa, x, gamma, belief.mean)
         if there.sigma > 0:
-            x = x + _noise(x, gamma, omega2, belief, None if table is None else table[i], generator)
+            x = _with_noise(x, gamma, omega2, belief, None if table is None else table[i], generator)
         yield x
 
 
@@ -91,15 +91,15 @@ def _table(variance, grid):
     return table
 
 
-def _noise(x, gamma, omega2, belief, c, generator):
-    """A draw of N(0, ω² + γ² c) like `x`; 0 where that variance vanishes."""
+def _with_noise(x, gamma, omega2, belief, c, generator):
+    """`x` plus a draw of N(0, ω² + γ² c)."""
     if c is None and belief.cov is not None:
         root = torch.linalg.cholesky(omega2 * torch.eye(belief.cov.shape[-1]).to(belief.cov) + gamma**2 * belief.cov)
         z = normal_like(x, generator)
-        return (root @ z.reshape(len(z), -1, 1)).reshape(x.shape)
+        return x + (root @ z.reshape(len(z), -1, 1)).reshape(x.shape)
     if c is None:
         c = 0.0 if belief.var is None else belief.var
-    if isinstance(c, Tensor) and c.ndim:
-        return (omega2 + gamma**2 * c).sqrt() * normal_like(x, generator)
-    var = omega2 + gamma**2 * c
-    return var.sqrt() * normal_like(x, generator) if var > 0 else 0.0
+    std = (omega2 + gamma**2 * c).sqrt()
+    if std.ndim:
+        return x + std * normal_like(x, generator)
+    return torch.add(x, normal_like(x, generator), alpha=float(std)) if std > 0 else x

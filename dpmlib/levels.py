@@ -98,8 +98,15 @@ def per_sample(value: Tensor, x: Tensor) -> Tensor:
     return value.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """a·x + b·y, for coefficients of shape () or (B,) and x, y of shape (B, …); two passes over memory, not three."""
+    if a.ndim == b.ndim == 0:
+        return torch.add(a * x, y, alpha=float(b))
+    return torch.addcmul(per_sample(a, x) * x, per_sample(b, x), y)
+
+
 def diffuse(x0: Tensor, level: Levels, noise: Tensor) -> Tensor:
     """x_t = α_t x_0 + σ_t ε. `x0`, `noise`: (B, …); `level`: () or (B,)."""
     if noise.shape != x0.shape:
         raise ValueError(f"noise of shape {tuple(noise.shape)} for x0 of shape {tuple(x0.shape)}: they must agree")
-    return per_sample(level.alpha, x0) * x0 + per_sample(level.sigma, x0) * noise
+    return combine(level.alpha, x0, level.sigma, noise)

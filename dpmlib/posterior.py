@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .levels import Levels, per_sample
+from .levels import Levels, combine, per_sample
 
 # out = p·x_0 + q·ε, as (p, q) of (α, σ)
 PREDICTIONS = {
@@ -26,14 +26,14 @@ def coefficients(predicts: str, level: Levels) -> tuple[Tensor, Tensor]:
 def target(x0: Tensor, noise: Tensor, level: Levels, predicts: str) -> Tensor:
     """What a network of this prediction type regresses on: p·x_0 + q·ε, the shape of `x0`."""
     p, q = coefficients(predicts, level)
-    return per_sample(p, x0) * x0 + per_sample(q, x0) * noise
+    return combine(p, x0, q, noise)
 
 
 def mean_from_output(out: Tensor, x: Tensor, level: Levels, predicts: str) -> Tensor:
     """E[x_0 | x_t] = (q·x_t − σ·out)/(α q − σ p), the shape of `x`."""
     p, q = coefficients(predicts, level)
     whole = level.alpha * q - level.sigma * p
-    return per_sample(q / whole, x) * x - per_sample(level.sigma / whole, x) * out
+    return combine(q / whole, x, -level.sigma / whole, out)
 
 
 @dataclass(frozen=True, eq=False)
