@@ -32,7 +32,8 @@ def cifar10(split):
     """CIFAR-10's "train" (50,000) or "test" (10,000) images: uint8 (n, 3, 32, 32) and labels int64 (n,) in 0…9.
 
     Found in $DPMLIB_DATA (a folder that holds cifar-10-batches-py, or that folder itself), else in the user's cache,
-    else downloaded there, once, and checked against the published MD5.
+    else downloaded there, once, and checked against the published MD5. The files are in circulation in more than one
+    order; here it is always the same one, a shuffled one, so that "the first 1000 images" are the same everywhere.
 
     ValueError: an unknown split; a file that is missing from its folder, truncated, tampered with, or a pickle that
     names anything but an array of bytes. ConnectionError: neither found nor to be downloaded.
@@ -46,7 +47,8 @@ def cifar10(split):
     for i, name in enumerate(names):
         here = slice(i * _PER_FILE, (i + 1) * _PER_FILE)
         images[here], labels[here] = _read(folder / name)
-    return torch.from_numpy(images), torch.from_numpy(labels)
+    order = _shuffled(images)
+    return torch.from_numpy(images[order]), torch.from_numpy(labels[order])
 
 
 def cifar10_or_generated(split, n=None):
@@ -79,6 +81,15 @@ def from_unit(x):
     if not x.is_floating_point() or x.isnan().any():
         raise ValueError(f"x ({x.dtype}) must be floating-point and free of NaN")
     return (x * 127.5 + 127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _shuffled(images):
+    """The order by a hash of each image's bytes: it does not depend on the order they come in. 25 ms for 50,000."""
+    words = images.reshape(len(images), -1).view("<u8")
+    factors = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+    keys = np.concatenate([(some * factors).sum(1) for some in np.array_split(words, 10)])  # in pieces: memory
+    keys = (keys ^ keys >> np.uint64(31)) * np.uint64(0xBF58476D1CE4E5B9)
+    return np.argsort(keys, kind="stable")
 
 
 # Where the files are.
