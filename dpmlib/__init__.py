@@ -8,5 +8,6 @@ from .likelihood import Bound, bits_per_dim, elbo, log_bin, log_normal
 from .oracles import Empirical, Gaussian, GaussianMixture
 from .posterior import PREDICTIONS, Posterior, target
 from .schedules import VE, CosineVP, DiscreteVP, Flow, LinearVP, Schedule
+from .solvers import multistep_orders, ode_multistep, ode_singlestep, sde_multistep, singlestep_orders
 
 __version__ = "0.1.0"

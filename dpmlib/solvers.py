@@ -1,0 +1,202 @@
+"""Exponential integrators for the diffusion ODE and SDE: one formula for every order and every prediction.
+
+With λ as clock, the linear part of the ODE is solved exactly and what remains is an exponentially weighted integral of
+the network (Lu et al. 2022a, b). In the three forms treated here one step from λ_s to λ_t, h = λ_t − λ_s, reads
+
+    x_0, ODE  (r =  1)   x_t = (σ_t/σ_s) x_s          + α_t ∫ x̂_0(λ) r e^{−r(λ_t − λ)} dλ
+    ε,   ODE  (r = −1)   x_t = (α_t/α_s) x_s          + σ_t ∫ ε̂(λ)   r e^{−r(λ_t − λ)} dλ
+    x_0, SDE  (r =  2)   x_t = (σ_t/σ_s) e^{−h} x_s   + α_t ∫ x̂_0(λ) r e^{−r(λ_t − λ)} dλ + σ_t √(1 − e^{−2h}) z
+
+The integrand is replaced by a polynomial through past predictions at λ_s + τ_j, so the integral becomes Σ_j w_j f_j with
+Σ_j w_j τ_j^k = m_k, the moments m_k = ∫_0^h τ^k r e^{−r(h − τ)} dτ.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from .levels import Levels, check_grid
+from .noise import normal_like
+
+RULES = ("midpoint", "taylor", "published")
+
+
+def moments(z: Tensor, count: int) -> Tensor:
+    """c_k(z) = z ∫_0^1 u^k e^{−z(1 − u)} du for k < count, (count, *z.shape): m_k = h^k c_k(r h).
+
+    The recursion c_k = 1 − (k/z) c_{k−1}, c_0 = 1 − e^{−z} cancels for small z; there the series Σ_j (−z)^j z k!/(k+j+1)!.
+    """
+    small = torch.where(z.abs() < 1, z, 0.5)
+    series, terms = [], torch.arange(1, 22, dtype=z.dtype)
+    for k in range(count):
+        ratios = -small.unsqueeze(-1) / (k + 1 + terms)
+        series.append(small / (k + 1) * (1 + ratios.cumprod(-1).sum(-1)))
+    large = torch.where(z.abs() < 1, 1.0, z)
+    recursion = [-torch.expm1(-large)]
+    for k in range(1, count):
+        recursion.append(1 - k / large * recursion[-1])
+    return torch.where(z.abs() < 1, torch.stack(series), torch.stack(recursion))
+
+
+def weights(lams: Sequence[Tensor], r: float, rule: str) -> Tensor:
+    """Weights (p,) on predictions at the p levels before a step; `lams`: λ of the target, then of those, newest first.
+
+    Order 2 has two rules of the same order: "taylor" takes the moment m_1 exactly, "midpoint" puts h m_0/2 in its place
+    (DPM-Solver-2M and DPM-Solver++(2M)). "published" is "midpoint" at order 2 and, at order 3, the formula of the papers' code,
+    whose second difference lacks a factor 2, so that it is of order 2.
+    """
+    there, here = lams[0], lams[1]
+    p, h = len(lams) - 1, there - here
+    if not torch.isfinite(h):
+        return torch.ones(1, dtype=torch.float64)  # only order 1 in x_0 form comes here: m_0 = 1 − e^{−∞}
+    c = moments(r * h, p)
+    if p == 2 and rule != "taylor":
+        c[1] = c[0] / 2
+    if p == 3 and rule == "published":
+        c[2] = c[2] / 2
+    offsets = torch.stack([(lam - here) / h for lam in lams[1:]])
+    powers = offsets.unsqueeze(0) ** torch.arange(p, dtype=torch.float64).unsqueeze(1)
+    return torch.linalg.solve(powers, c)
+
+
+def multistep_orders(grid: Levels, order: int) -> list[int]:
+    """Orders for each step of `grid`: as high as `order` and the predictions so far allow, 1 where λ is infinite."""
+    known, orders = 0, []
+    for here, there in zip(grid.lam, grid.lam[1:]):
+        known = known + 1 if torch.isfinite(here) else 0
+        orders.append(max(1, min(order, known)) if torch.isfinite(there) else 1)
+    return orders
+
+
+def singlestep_orders(nfe: int, order: int) -> list[int]:
+    """Orders of single steps that use exactly `nfe` evaluations, none above `order` (Lu et al. 2022a, §3.4).
+
+    For order 3: 3…3, 2, 1 if 3 divides nfe; 3…3, 1 or 3…3, 2 with remainder 1 or 2.
+    """
+    if nfe < 1 or order not in (1, 2, 3):
+        raise ValueError(f"nfe, order = {nfe}, {order}: need nfe >= 1 and order 1, 2 or 3")
+    if order == 3 and nfe % 3 == 0:
+        return [3] * (nfe // 3 - 1) + [2, 1]
+    return [order] * (nfe // order) + ([nfe % order] if nfe % order else [])
+
+
+def _checked_orders(grid, orders, predicts, rule, fits):
+    check_grid(grid)
+    if predicts not in ("x0", "eps"):
+        raise ValueError(f"predicts = {predicts!r}: solvers work on 'x0' or 'eps'")
+    if rule not in RULES:
+        raise ValueError(f"rule = {rule!r}: choose one of {RULES}")
+    orders = list(orders)
+    if any(p not in (1, 2, 3) for p in orders):
+        raise ValueError(f"orders = {orders}: each must be 1, 2 or 3")
+    if not fits(orders):
+        raise ValueError(f"orders = {orders} for a grid of {len(grid) - 1} steps: they do not fit")
+    return orders
+
+
+def _multistep_plan(grid, orders, predicts, rule):
+    if isinstance(orders, int):
+        orders = multistep_orders(grid, orders) if orders in (1, 2, 3) else [orders]
+    return _checked_orders(grid, orders, predicts, rule,
+                           lambda o: len(o) == len(grid) - 1 and all(p <= i + 1 for i, p in enumerate(o)))
+
+
+def _form(here: Levels, there: Levels, predicts: str, r: float) -> tuple[Tensor, Tensor]:
+    """Coefficient of x_s, and scale of the weighted predictions, in one of the three forms."""
+    if predicts == "eps":
+        return there.alpha / here.alpha, there.sigma
+    shrink = torch.exp(here.lam - there.lam) if r == 2 else 1.0
+    return there.sigma / here.sigma * shrink, there.alpha
+
+
+def _step(here: Levels, there: Levels, known: Sequence[Levels], predicts: str, r: float, rule: str):
+    """(a, b): x_t = a x_s + Σ_j b_j f_j with predictions f at the levels `known`, the first of them at `here`. float64."""
+    a, scale = _form(here, there, predicts, r)
+    if len(known) > 1 and not all(torch.isfinite(v.lam) for v in (there, *known)):
+        raise ValueError("a step to or from infinite λ (the data, or α = 0) must be of order 1")
+    if predicts == "eps" and there.sigma == 0:
+        return a, -(there.alpha * here.sigma / here.alpha).reshape(1)  # the limit of σ_t (1 − e^h)
+    return a, scale * weights([there.lam, *(v.lam for v in known)], r, rule)
+
+
+def _apply(x: Tensor, a: float, b: Sequence[float], predictions: Sequence[Tensor]) -> Tensor:
+    x = a * x
+    for weight, f in zip(b, predictions):
+        x = torch.add(x, f, alpha=weight)
+    return x
+
+
+def _predict(denoiser, x, level, predicts):
+    belief = denoiser(x, level)
+    return belief.mean if predicts == "x0" else belief.eps
+
+
+def _multistep(denoiser, x, grid, orders, predicts, r, rule, generator):
+    """The common loop: coefficients once per grid, then one prediction a step."""
+    plan = []
+    for i, p in enumerate(orders):
+        known = [grid[j] for j in range(i, i - p, -1)]
+        a, b = _step(grid[i], grid[i + 1], known, predicts, r, rule)
+        plan.append((float(a), b.tolist()))
+    past = []  # newest first
+    for i, (a, b) in enumerate(plan):
+        past = [_predict(denoiser, x, grid[i], predicts), *past][: max(orders[i:])]
+        x = _apply(x, a, b, past)
+        if generator is not None and grid.sigma[i + 1] > 0:
+            std = grid.sigma[i + 1] * torch.sqrt(-torch.expm1(2 * (grid.lam[i] - grid.lam[i + 1])))
+            x = torch.add(x, normal_like(x, generator), alpha=float(std))
+        yield x
+
+
+def ode_multistep(denoiser, x: Tensor, grid: Levels, orders: int | Sequence[int] = 2, predicts: str = "x0",
+                  rule: str = "midpoint") -> Iterator[Tensor]:
+    """Solve the diffusion ODE from x (B, …) at grid[0], one evaluation a step; yields the state after each step.
+
+    `predicts` "x0" is DPM-Solver++ (1, 2M, 3M), "eps" multistep DPM-Solver; order 1 of either is DDIM. `orders`: one number, or
+    one per step, not more than the predictions made so far. `rule`: see `weights`.
+
+    Raises ValueError for a grid out of order, orders that do not fit it or exceed 3, order > 1 into infinite λ.
+    """
+    orders = _multistep_plan(grid, orders, predicts, rule)
+    yield from _multistep(denoiser, x, grid, orders, predicts, 1.0 if predicts == "x0" else -1.0, rule, None)
+
+
+def sde_multistep(denoiser, x: Tensor, grid: Levels, orders: int | Sequence[int] = 2, rule: str = "midpoint",
+                  generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Iterator[Tensor]:
+    """Solve the reverse SDE in x_0 form, SDE-DPM-Solver++; arguments as for `ode_multistep`. Order 1 is DDPM with β̃."""
+    if generator is None:
+        raise ValueError("generator = None: an SDE needs a torch.Generator")
+    orders = _multistep_plan(grid, orders, "x0", rule)
+    yield from _multistep(denoiser, x, grid, orders, "x0", 2.0, rule, generator)
+
+
+def ode_singlestep(denoiser, x: Tensor, grid: Levels, orders: int | Sequence[int] = 2, predicts: str = "eps",
+                   rule: str = "midpoint") -> Iterator[Tensor]:
+    """Solve the diffusion ODE by steps that forget the past; a step of order k crosses k intervals of the grid.
+
+    The levels inside a step are its nodes, so that n intervals cost n evaluations whatever the orders, which sum to n.
+    On a grid uniform in λ the nodes stand where the papers put them: the middle for order 2 (DPM-Solver-2,
+    DPM-Solver++(2S)), thirds for order 3 (DPM-Solver-3, of order 3 only because its second node is at 2/3). `orders`: one number
+    (split by `singlestep_orders`) or a list. Yields the state after each step, `len(orders)` times.
+    """
+    if isinstance(orders, int):
+        orders = singlestep_orders(len(grid) - 1, orders)
+    orders = _checked_orders(grid, orders, predicts, rule, lambda o: sum(o) == len(grid) - 1)
+    r, start, plan = 1.0 if predicts == "x0" else -1.0, 0, []
+    for p in orders:
+        nodes, there = [grid[start + j] for j in range(p)], grid[start + p]
+        here = nodes[0]
+        stages = [_step(here, nodes[1], [here], predicts, r, rule)] if p > 1 else []
+        if p == 3:  # exact moments inside; the last line rests on the first and the last node
+            stages.append(_step(here, nodes[2], nodes[:2], predicts, r, "taylor"))
+        used = nodes if p < 3 else [nodes[0], nodes[2]]
+        last = _step(here, there, used, predicts, r, rule if p < 3 else "taylor")
+        plan.append((nodes, [(float(a), b.tolist()) for a, b in (*stages, last)]))
+        start += p
+    for nodes, (*stages, (a, b)) in plan:
+        f = [_predict(denoiser, x, nodes[0], predicts)]
+        for node, (stage_a, stage_b) in zip(nodes[1:], stages):
+            f.append(_predict(denoiser, _apply(x, stage_a, stage_b, f), node, predicts))
+        x = _apply(x, a, b, f if len(f) < 3 else [f[0], f[2]])
+        yield x
