@@ -46,7 +46,7 @@ def cifar10(split):
     labels = np.empty(len(images), np.int64)
     for i, name in enumerate(names):
         here = slice(i * _PER_FILE, (i + 1) * _PER_FILE)
-        images[here], labels[here] = _read(folder / name)
+        images[here], labels[here] = _read(folder / name, _PER_FILE)
     order = _shuffled(images)
     return torch.from_numpy(images[order]), torch.from_numpy(labels[order])
 
@@ -184,7 +184,7 @@ class _Unpickler(pickle.Unpickler):
         return known
 
 
-def _read(path, count=_PER_FILE):
+def _read(path, count):
     """One batch: images (count, 3, 32, 32) uint8 and labels (count,), or ValueError with the file and what is wrong."""
     def check(fine, wrong):
         if not fine:

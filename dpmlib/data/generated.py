@@ -2,7 +2,7 @@
 
 import torch
 
-_CHUNK = 1000
+_CHUNK = 500
 _LEAVES = 10
 
 

@@ -46,6 +46,7 @@ def toy_mixture(name, device="cpu"):
     if name not in _MIXTURES:
         raise ValueError(f"name is {name!r}, not a mixture with a density; allowed: {', '.join(_MIXTURES)}")
     weights, means, covariances = (torch.as_tensor(a, dtype=torch.float64) for a in _MIXTURES[name]())
+    weights = weights / weights.sum()
     means = means - weights @ means
     scale = (weights @ (means.square() + covariances.diagonal(dim1=1, dim2=2))).sqrt()
     covariances = covariances / (scale[:, None] * scale)
@@ -121,7 +122,7 @@ _SHAPES = {"moons": _moons, "spirals": _spirals, "checkerboard": _checkerboard, 
            "rings": _rings, "pinwheel": _pinwheel}
 
 
-# Raw mixtures: weights (K,), means (K, 2), covariances (K, 2, 2).
+# Raw mixtures: weights (K,) of any sum, means (K, 2), covariances (K, 2, 2).
 
 def _circle(k):
     return _polar(torch.ones((), dtype=torch.float64), 2 * _PI * torch.arange(k, dtype=torch.float64) / k)
@@ -129,7 +130,7 @@ def _circle(k):
 
 def _isotropic(means, std):
     k = len(means)
-    return torch.full((k,), 1 / k), means, std**2 * torch.eye(2).expand(k, 2, 2)
+    return torch.ones(k), means, std**2 * torch.eye(2, dtype=torch.float64).expand(k, 2, 2)
 
 
 def _grid8():
@@ -151,7 +152,7 @@ def _petals():
     long = _polar(torch.ones((), dtype=torch.float64), torch.atan2(direction[:, 1], direction[:, 0]) + _PI / 4)
     short = torch.stack([-long[:, 1], long[:, 0]], -1)
     spread = sum(std**2 * axis[:, :, None] * axis[:, None, :] for std, axis in ((0.35, long), (0.05, short)))
-    return torch.full((6,), 1 / 6), direction, spread
+    return torch.ones(6), direction, spread
 
 
 _MIXTURES = {"grid8": _grid8, "grid25": _grid25, "twopeaks": _twopeaks, "petals": _petals}
