@@ -55,7 +55,7 @@ class GaussianMixture:
         if n < 1:
             raise ValueError(f"n = {n}: draw at least one sample")
         labels = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
+        z = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64, device=self.means.device)
         x = torch.empty_like(z)
         for k in range(len(self.means)):
             chosen = labels == k
@@ -215,4 +215,4 @@ class Empirical:
 def forward_sample(oracle, n: int, level: Levels, generator: torch.Generator) -> Tensor:
     """n draws of x_t: x_0 from the oracle, then noise. (n, *event)."""
     x0 = oracle.sample(n, generator)
-    return diffuse(x0, level, torch.randn(x0.shape, generator=generator, dtype=x0.dtype))
+    return diffuse(x0, level, torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device))
