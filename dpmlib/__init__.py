@@ -1,6 +1,6 @@
 """dpmlib: autoregressive and diffusion probabilistic models, the library under the book."""
 
-
+from . import data, metrics
 from .ancestral import ancestral, kernel, n0i_variance
 from .denoiser import CountCalls, Denoiser, chain_label, clip_x0, with_variance
 from .levels import Levels, check_grid, diffuse, levels, with_data
