@@ -17,7 +17,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = ROOT / "book" / "_setup_cell.txt"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
-SETUP_TAGS = ["hide-input", "remove-output"]
+SETUP_METADATA = {"tags": ["hide-input", "remove-output"],
+                  "mystnb": {"code_prompt_show": "Set-up cell", "code_prompt_hide": "Set-up cell"}}
 
 
 def toc_files():
@@ -83,7 +84,7 @@ def place_setup_cell(notebook):
     if not first.source.startswith("try:\n    import dpmlib"):
         raise ValueError(f"the first code cell is not the set-up cell of {SETUP.name} but\n{first.source}")
     first.source = setup_cell()
-    first.metadata["tags"] = SETUP_TAGS
+    first.metadata.update(SETUP_METADATA)
 
 
 def clean(notebook):
