@@ -129,7 +129,7 @@ def _full_log_normal(apart, cov):
 
 def log_normal(x: Tensor, mean: Tensor, var: Tensor | float) -> Tensor:
     """log N(x; mean, var) per coordinate, in nats; arguments broadcast."""
-    var = torch.as_tensor(var).to(x.device)
+    var = torch.as_tensor(var, dtype=None if isinstance(var, Tensor) else torch.float64).to(x.device)
     return -0.5 * ((x - mean) ** 2 / var + (2 * math.pi * var).log())
 
 
