@@ -17,6 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = ROOT / "book" / "_setup_cell.txt"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
+PROSE = re.compile(r"prf:|exercise|solution|admonition|note|tip|hint|important|warning|caution|seealso|margin|sidebar|dropdown")
 SETUP_METADATA = {"tags": ["hide-input", "remove-output"],
                   "mystnb": {"code_prompt_show": "Set-up cell", "code_prompt_hide": "Set-up cell"}}
 
@@ -69,7 +70,7 @@ def execute(path):
     place_setup_cell(notebook)
     notebook.metadata.pop("widgets", None)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
-    clean(notebook)
+    tidy(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
@@ -87,13 +88,15 @@ def place_setup_cell(notebook):
     first.metadata.update(SETUP_METADATA)
 
 
-def clean(notebook):
-    """Drop what changes from run to run or machine to machine: times, versions, the pieces that a stream came in."""
+def tidy(notebook):
+    """Drop what changes from run to run or machine to machine (times, versions, the pieces of a stream); fence prose."""
     notebook.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         **{key: notebook.metadata[key] for key in ("widgets", "mystnb") if key in notebook.metadata}})
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = colon_fences(cell.source)
         cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata})
         merged = []
         for output in cell.get("outputs", []):
@@ -103,6 +106,26 @@ def clean(notebook):
                 merged.append(output)
         if "outputs" in cell:
             cell.outputs = merged
+
+
+def colon_fences(text):
+    """Directives of prose fenced by colons: within backticks, Jupyter and Colab would show their formulas as code."""
+    lines, i = text.split("\n"), 0
+    while i < len(lines):
+        opening = re.match(r"\s*(`{3,})\{([\w:-]+)\}", lines[i])
+        fence = opening or re.match(r"\s*(`{3,})", lines[i])
+        if fence:
+            closing = re.compile(rf"\s*{fence[1]}`*\s*$")
+            end = next((j for j in range(i + 1, len(lines)) if closing.match(lines[j])), None)
+            if end is None:
+                break
+            if opening and PROSE.match(opening[2]):
+                for j in (i, end):
+                    lines[j] = lines[j].replace("`" * len(fence[1]), ":" * len(fence[1]), 1)
+            else:
+                i = end  # code stays as it is
+        i += 1
+    return "\n".join(lines)
 
 
 def spread_address():
