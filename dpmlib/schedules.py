@@ -95,6 +95,22 @@ class LinearVP(Schedule):
 
 
 @dataclass(frozen=True)
+class SubVP(LinearVP):
+    """α of `LinearVP` with σ_t = 1 − α_t² (Song et al. 2021, eq. 29): the noise of sub-VP, never more than VP's."""
+
+    def log_sigma(self, t):
+        return torch.log(-torch.expm1(2 * self.log_alpha(t)))
+
+    def t_of_lam(self, lam):
+        # e^λ = α/(1 − α²) gives α = 2 e^λ/(1 + √(1 + 4 e^{2λ})); LinearVP then finds the t of that α by its own λ
+        lam = _float64(lam)
+        root = (1 + 4 * (2 * lam).exp()).sqrt()
+        log_alpha = math.log(2) + lam - torch.log1p(root)
+        sigma = 2 / (1 + root)  # 1 − α² = α e^{−λ}
+        return super().t_of_lam(log_alpha - 0.5 * sigma.log())
+
+
+@dataclass(frozen=True)
 class CosineVP(Schedule):
     """α_t = cos((t + s)/(1 + s)·π/2) / cos(s/(1 + s)·π/2) (Nichol and Dhariwal 2021, eq. 17).
 

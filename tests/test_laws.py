@@ -8,7 +8,7 @@ import torch
 import dpmlib as d
 
 VP = [d.LinearVP(), d.CosineVP(), d.DiscreteVP.linear(1000), d.DiscreteVP.cosine(1000)]
-ALL = [*VP, d.VE(), d.Flow()]
+ALL = [*VP, d.SubVP(), d.VE(), d.Flow()]
 ETAS = (0.0, 0.5, 1.0)
 
 
