@@ -116,8 +116,8 @@ def rademacher(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return 2.0 * torch.randint(2, (count, *x.shape), generator=generator, device=generator.device).to(x) - 1
 
 
-def ode_log_prob(denoiser, x: Tensor, schedule: Schedule, steps: int = 100, order: int = 4, clock: str = "lam", t_start: float | None = None,
-                 t_end: float | None = None, prior: Callable[[Tensor], Tensor] | None = None, probes: int | str = "exact",
+def ode_log_prob(denoiser, x: Tensor, schedule: Schedule, steps: int = 100, order: int = 4, clock: str = "lam",
+                 t_start: float | None = None, t_end: float | None = None, prior: Callable[[Tensor], Tensor] | None = None, probes: int | str = "exact",
                  generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """log q_{t_end}(x) of the probability-flow ODE in nats, (B,), and the latents x_T (B, …).
 
@@ -148,8 +148,8 @@ def ode_log_prob(denoiser, x: Tensor, schedule: Schedule, steps: int = 100, orde
         return torch.cat([velocity.reshape(len(x), -1), trace[:, None]], dim=1)
 
     state = torch.cat([x.detach().reshape(len(x), -1), x.new_zeros(len(x), 1)], dim=1)
-    for state in runge_kutta(augmented, state, torch.linspace(*ends, steps + 1, dtype=torch.float64), order):
-        pass
+    for end_state in runge_kutta(augmented, state, torch.linspace(*ends, steps + 1, dtype=torch.float64), order):
+        state = end_state
     latent = state[:, :dims].reshape(x.shape)
     if prior is None:
         sigma = schedule.sigma(start)

@@ -22,14 +22,12 @@ def fresh(gm, level, n, seed):
     return d.diffuse(gm.sample(n, gen(seed)), level, randn(n, 2, seed=seed + 100))
 
 
-def alike(a, b, trials=9, seed=0):
-    """Energy distance of a and b, beside those of random re-splits of their union: is it among the ordinary ones?"""
+def alike(a, b, trials=8, seed=0):
+    """Is the energy distance of a and b within twice the mean over random re-splits of their union?"""
     both, g = torch.cat([a, b]), gen(seed)
-    shuffled = []
-    for _ in range(trials):
-        mixed = both[torch.randperm(len(both), generator=g)]
-        shuffled.append(energy_distance(mixed[: len(a)], mixed[len(a):]))
-    return energy_distance(a, b) <= max(shuffled) * 1.2
+    shuffles = [both[torch.randperm(len(both), generator=g)] for _ in range(trials)]
+    chance = sum(energy_distance(mixed[: len(a)], mixed[len(a):]) for mixed in shuffles) / trials
+    return energy_distance(a, b) < 2 * chance
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -74,8 +72,9 @@ def test_reversed_from_the_exact_end_gives_the_data(schedule):
         "euler_maruyama": d.euler_maruyama(f, start, grid, schedule, generator=gen(3)),
         "half the noise": d.euler_maruyama(f, start, grid, schedule, zeta=0.5, generator=gen(3)),
         "reverse_diffusion": d.reverse_diffusion(f, start, grid, gen(3)),
-        "predictor_corrector": d.predictor_corrector(f, start, grid, partial(d.reverse_diffusion, generator=gen(3)), snr=0.05, generator=gen(4)),
-        "ode": d.runge_kutta(d.probability_flow(f, schedule, "lam"), start, torch.linspace(float(grid.lam[0]), float(grid.lam[-1]), 41), 4),
+        "predictor_corrector": d.predictor_corrector(f, start, grid, partial(d.reverse_diffusion, generator=gen(3)), snr=0.05,
+                                                     generator=gen(4)),
+        "ode": d.runge_kutta(d.probability_flow(f, schedule, "lam"), start, grid.lam[::10], 4),
     }
     for name, states in ways.items():
         assert alike(last(states), truth), name
@@ -111,7 +110,8 @@ def test_runge_kutta_orders_are_slopes(clock, order):
     exact = d.solve_adaptive(field, x, *ends, rtol=1e-12, atol=1e-12, method="DOP853")[0]
     counts, errors = ((200, 400) if clock == "t" else (100, 200)) if order > 2 else (600, 1200), []
     for n in counts:
-        errors.append((last(d.runge_kutta(field, x, torch.linspace(*ends, n + 1, dtype=torch.float64), order)) - exact).square().mean().sqrt())
+        knots = torch.linspace(*ends, n + 1, dtype=torch.float64)
+        errors.append((last(d.runge_kutta(field, x, knots, order)) - exact).square().mean().sqrt())
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.15
 
 
