@@ -4,10 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: book test lint bench notebooks address serve clean
+.PHONY: book test lint bench notebooks address serve shots clean
 
 book: $(READY)
-	$(VENV)/bin/jupyter-book build -W -n --keep-going .
+	$(VENV)/bin/jupyter-book build -W -n --keep-going . || { rm -rf _build/.doctrees; exit 1; }  # or the next build would not warn again
 	@echo "Open $(CURDIR)/_build/html/index.html"
 
 # One pytest run proves everything: laws and units, lint, the build, the pages in Chromium, every notebook of _toc.yml.
@@ -33,6 +33,11 @@ address: $(READY)
 
 serve: book
 	$(PY) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+# A picture of every page, wide and narrow, light and dark, in _build/shots.
+shots: $(READY)
+	mkdir -p _build/shots
+	SHOTS=$(CURDIR)/_build/shots $(PY) -m pytest -q -n 2 tests/test_pages.py -k test_page
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache build *.egg-info
