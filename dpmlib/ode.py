@@ -117,8 +117,8 @@ def rademacher(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def ode_log_prob(denoiser, x: Tensor, schedule: Schedule, steps: int = 100, order: int = 4, clock: str = "lam",
-                 t_start: float | None = None, t_end: float | None = None, prior: Callable[[Tensor], Tensor] | None = None, probes: int | str = "exact",
-                 generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+                 t_start: float | None = None, t_end: float | None = None, prior: Callable[[Tensor], Tensor] | None = None,
+                 probes: int | str = "exact", generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """log q_{t_end}(x) of the probability-flow ODE in nats, (B,), and the latents x_T (B, …).
 
     log q(x_{t_end}) = log p(x_T) + ∫ div dx/ds ds, x and the integral advanced together by Runge–Kutta along `steps` equal steps
