@@ -96,7 +96,7 @@ class CausalTransformer(Ordered):
 
         ValueError: another shape, NaN, values outside 0 … vocab − 1.
         """
-        steps = self.arrange(self._tokens(check_rows(x, self.d, x.dtype), "x"))
+        steps = self.arrange(self._tokens(check_rows(x, self.d, torch.float32), "x"))
         return self.restore(self(torch.cat([self._start(len(x)), steps[:, :-1]], 1)))
 
     def log_prob(self, x: Tensor) -> Tensor:
