@@ -8,6 +8,7 @@ from .likelihood import Bound, bits_per_dim, elbo, log_bin, log_normal
 from .ode import divergence, ode_log_prob, probability_flow, rademacher, runge_kutta, solve_adaptive
 from .oracles import Empirical, Gaussian, GaussianMixture
 from .posterior import PREDICTIONS, Posterior, target
+from .pretrained import pretrained
 from .schedules import VE, CosineVP, DiscreteVP, Flow, LinearVP, Schedule, SubVP
 from .sde import drift_diffusion, euler_maruyama, forward_sde, langevin, predictor_corrector, reverse_diffusion
 from .solvers import multistep_orders, ode_multistep, ode_singlestep, sde_multistep, singlestep_orders
