@@ -80,6 +80,13 @@ def test_the_address_is_edited_in_one_place():
         assert slug not in "".join(json.dumps(cell) for cell in read(path).cells if cell.source != notebooks.setup_cell()), path
 
 
+def test_the_library_alone_does_what_the_readme_says(capsys):
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1], scope := {})
+    truth = scope["data"].log_prob(scope["x0"]).mean()
+    assert abs(scope["data"].log_prob(scope["samples"]).mean() - truth) < 0.1
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 # Every notebook
 
 @each_notebook

@@ -77,16 +77,10 @@ def test_page(browser, address, site, name, width):
     complaints += [f"with folds open: {wrong}" for wrong in page.evaluate(LOOK)]
     page.context.close()
     complaints += [f"asks another site: {url}" for url in requests if not url.startswith((address, "data:", "blob:"))]
+    own = {unquote(urlsplit(url).path).lstrip("/") for url in requests if url.startswith(address)}
+    weight = sum((site.html / path).stat().st_size for path in own if path.endswith(".html") or path.startswith("_images/"))
+    complaints += [f"the page and its pictures weigh {weight / 1e6:.1f} MB"] if weight > 2e6 else []
     assert not complaints, "\n".join(complaints)
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_light(browser, address, site, name):
-    requests = []
-    opened(browser, f"{address}/{name}", 1280, [], requests).context.close()
-    own = {unquote(urlsplit(url).path) for url in requests if url.startswith(address)}
-    weight = sum((site.html / path.lstrip("/")).stat().st_size for path in own if path.endswith(".html") or "/_images/" in path)
-    assert weight <= 2e6
 
 
 def test_search_finds_without_a_network(browser, address):
