@@ -5,5 +5,5 @@ from .nade import NADE, RNADE, Mixture, naive_log_prob, scan
 from .patches import patches
 from .transformer import CausalTransformer
 
-__all__ = ["FVSBN", "AutoregressiveMLP", "CausalTransformer", "NADE", "RNADE", "Mixture", "Ordered", "bernoulli_log_prob", "check_binary", "check_rows",
-           "naive_log_prob", "parameter_count", "patches", "scan"]
+__all__ = ["FVSBN", "AutoregressiveMLP", "CausalTransformer", "NADE", "RNADE", "Mixture", "Ordered", "bernoulli_log_prob", "check_binary",
+           "check_rows", "naive_log_prob", "parameter_count", "patches", "scan"]
