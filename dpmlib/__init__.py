@@ -2,6 +2,7 @@
 
 from . import data, metrics
 from .ancestral import ancestral, kernel, n0i_variance
+from .covariance import gamma, posterior_variance, reverse_variance, variance_bounds
 from .denoiser import CountCalls, Denoiser, chain_label, clip_x0, with_variance
 from .levels import Levels, check_grid, diffuse, levels, with_data
 from .likelihood import Bound, bits_per_dim, elbo, log_bin, log_normal
@@ -12,5 +13,7 @@ from .pretrained import pretrained
 from .schedules import VE, CosineVP, DiscreteVP, Flow, LinearVP, Schedule, SubVP
 from .sde import drift_diffusion, euler_maruyama, forward_sde, langevin, predictor_corrector, reverse_diffusion
 from .solvers import multistep_orders, ode_multistep, ode_singlestep, sde_multistep, singlestep_orders
+from .trajectory import even as even_trajectory
+from .trajectory import optimal as optimal_trajectory
 
 __version__ = "0.1.0"
