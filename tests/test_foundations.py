@@ -7,8 +7,7 @@ import torch
 from dpmlib import Gaussian
 from dpmlib.data import toy_mixture
 from dpmlib.flow import AffineCoupling, CouplingFlow, mlp
-from dpmlib.gan import (Generator, discriminator_loss, generator_loss, gradient_penalty, js_from_logits, optimal_discriminator,
-                        train_gan)
+from dpmlib.gan import Generator, discriminator_loss, generator_loss, gradient_penalty, js_from_logits, optimal_discriminator, train_gan
 from dpmlib.vae import VAE, DiagonalNormal
 
 
