@@ -40,7 +40,8 @@ def outputs(path):
 # The tree
 
 def test_lint():
-    run = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."], cwd=ROOT, capture_output=True, text=True)
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."]
+    run = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
 
 
@@ -171,8 +172,9 @@ def test_links_inside_the_book_lead_somewhere(site):
 # book/notebooks.py
 
 def test_colon_fences():
-    text = "````{prf:theorem} Name\n:label: x\n\n```{note}\ny\n```\n```python\n```\n````\n\n```{figure} z\n```\n~~~"
-    assert notebooks.colon_fences(text) == "::::{prf:theorem} Name\n:label: x\n\n:::{note}\ny\n:::\n```python\n```\n::::\n\n```{figure} z\n```\n~~~"
+    before = "````{prf:theorem} Name\n:label: x\n\n```{note}\ny\n```\n```python\n```\n````\n\n```{figure} z\n```\n~~~"
+    after = "::::{prf:theorem} Name\n:label: x\n\n:::{note}\ny\n:::\n```python\n```\n::::\n\n```{figure} z\n```\n~~~"
+    assert notebooks.colon_fences(before) == after
     for same in ("```python\n```{note}\n```", "```{note} never closed", ":::{note}\n:::"):
         assert notebooks.colon_fences(same) == same
 

@@ -61,8 +61,8 @@ def colab(tmp_path_factory):
     python = str(base / "venv" / "bin" / "python")
     (kernel / "kernel.json").write_text(json.dumps(
         {"argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "colab", "language": "python"}))
-    return base, {"JUPYTER_PATH": str(base / "jupyter"), "PIP_CONSTRAINT": str(ROOT / "requirements.txt"),
-                  "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{server.as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": notebooks.address()}
+    return base, {"JUPYTER_PATH": str(base / "jupyter"), "PIP_CONSTRAINT": str(ROOT / "requirements.txt"), "GIT_CONFIG_COUNT": "1",
+                  "GIT_CONFIG_KEY_0": f"url.{server.as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": notebooks.address()}
 
 
 @pytest.mark.parametrize("path", CHOSEN, ids=[path.stem for path in CHOSEN])
