@@ -29,6 +29,6 @@ for ax, p in ((left, density[0]), (right, density[-1])):
 left.invert_xaxis()
 for ax, title in ((left, "noise"), (middle, "each line is one sample on its way; nothing here is trained"), (right, "data")):
     ax.set_axis_off()
-    ax.set_title(title, fontsize=12)
+    ax.set_title(title, fontsize=15)
 middle.set_ylim(x[0], x[-1])
 figure.savefig(Path(__file__).parent / "_static" / "path.png", dpi=110)
