@@ -4,12 +4,14 @@ from . import data, metrics
 from .ancestral import ancestral, kernel, n0i_variance
 from .covariance import gamma, posterior_variance, reverse_variance, variance_bounds
 from .denoiser import CountCalls, Denoiser, chain_label, clip_x0, with_variance
+from .guidance import cfg, classifier_guidance, dynamic_threshold
 from .levels import Levels, check_grid, diffuse, levels, with_data
 from .likelihood import Bound, bits_per_dim, elbo, log_bin, log_normal
 from .ode import divergence, ode_log_prob, probability_flow, rademacher, runge_kutta, solve_adaptive
 from .oracles import Empirical, Gaussian, GaussianMixture
 from .posterior import PREDICTIONS, Posterior, target
 from .pretrained import pretrained
+from .rivals import deis, heun, pndm, unipc
 from .schedules import VE, CosineVP, DiscreteVP, Flow, LinearVP, Schedule, SubVP
 from .sde import drift_diffusion, euler_maruyama, forward_sde, langevin, predictor_corrector, reverse_diffusion
 from .solvers import multistep_orders, ode_multistep, ode_singlestep, sde_multistep, singlestep_orders
