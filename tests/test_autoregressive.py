@@ -155,9 +155,11 @@ NADES = {"NADE": lambda d, L=16, **kw: NADE(d, L, **kw), "RNADE": lambda d, L=16
 @pytest.mark.parametrize("d, block", [(1, 4), (7, 1), (33, 8), (33, 64), (700, 16)])
 def test_the_scan_agrees_with_the_definition(name, d, block):
     model, x = NADES[name](d, block=block).double(), some_data(name, 5, d)
-    torch.testing.assert_close(model.log_prob(x), naive_log_prob(model, x), rtol=0, atol=1e-9)
-    small, x = NADES[name](d, block=block), x.float()
-    torch.testing.assert_close(small.log_prob(x) / d, naive_log_prob(small, x) / d, rtol=0, atol=1e-6)
+    exact = naive_log_prob(model, x)
+    torch.testing.assert_close(model.log_prob(x), exact, rtol=0, atol=1e-9)
+    small, x = NADES[name](d, block=block), x.float()   # in float32 both are off by rounding: the scan no more than the definition
+    off = [(f(x).double() - exact).abs().max() for f in (small.log_prob, partial(naive_log_prob, small))]
+    assert off[0] <= 5 * off[1] + 1e-6 * d
 
 
 @pytest.mark.parametrize("name", NADES)
