@@ -73,7 +73,8 @@ def test_page(browser, address, site, name, width):
             page.screenshot(path=Path(shots, f"{Path(name).stem}-{width}-{scheme}.png"), full_page=True)
         complaints += [f"{scheme}: {wrong}" for wrong in page.evaluate(LOOK)]
     page.evaluate("""() => { document.querySelectorAll("article details").forEach(e => e.open = true);
-                             document.querySelectorAll("article .toggle-hidden > .toggle-button").forEach(e => e.click()); }""")
+                             document.querySelectorAll("article button.toggle-button-hidden").forEach(e => e.click()); }""")
+    assert not page.evaluate("document.querySelectorAll('article :is(.toggle-hidden, details:not([open]))').length")
     complaints += [f"with folds open: {wrong}" for wrong in page.evaluate(LOOK)]
     page.context.close()
     complaints += [f"asks another site: {url}" for url in requests if not url.startswith((address, "data:", "blob:"))]
