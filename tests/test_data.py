@@ -97,6 +97,15 @@ def python2(old):
             + b"T" + struct.pack("<i", len(raw)) + raw + b"tbU\x06labels](K\x03K\x00K\x09K\x01eu.")
 
 
+def test_the_order_of_the_files_does_not_matter():
+    images = np.random.default_rng(0).integers(0, 256, (500, 3, 32, 32), np.uint8)
+    mixed = images[np.random.default_rng(1).permutation(500)]
+    first = images[cifar._shuffled(images)]
+    assert (first == mixed[cifar._shuffled(mixed)]).all()
+    ranks = np.lexsort(first.reshape(500, -1).T[::-1])  # nor is it an order of the pixels: "the first 1000" are a sample
+    assert abs(np.corrcoef(ranks.argsort(), np.arange(500))[0, 1]) < 0.15
+
+
 FORMATS = {f"protocol {p}": pickle.dumps(batch(), p) for p in range(pickle.HIGHEST_PROTOCOL + 1)}
 FORMATS |= {"text keys": pickle.dumps({k.decode(): v for k, v in batch().items()}),
             "numpy 1": pickle.dumps(batch(), 2).replace(b"numpy._core", b"numpy.core"),
