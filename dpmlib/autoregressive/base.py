@@ -35,8 +35,8 @@ class Ordered(nn.Module):
 
 
 def parameter_count(model):
-    """Number of trainable numbers in a module."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """How many numbers a module learns."""
+    return sum(p.numel() for p in model.parameters())
 
 
 def bernoulli_log_prob(logits, x):
