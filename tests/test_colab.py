@@ -77,7 +77,7 @@ def test_notebook_runs_as_in_colab(path, colab, tmp_path, monkeypatch):
         client.execute()
     except CellExecutionError as error:
         first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-        reach = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path), "tqdm"]
+        reach = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path), "setuptools", "accelerate", "tqdm"]
         if any(out.output_type == "error" for out in first.outputs) and subprocess.run(reach, capture_output=True).returncode:
             pytest.skip(f"no package index: what dpmlib needs cannot be installed ({error.evalue})")
         raise
