@@ -9,6 +9,7 @@ address   copy the repository's address from _config.yml into the set-up cells
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SETUP = ROOT / "book" / "_setup_cell.txt"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 PROSE = re.compile(r"prf:|exercise|solution|admonition|note|tip|hint|important|warning|caution|seealso|margin|sidebar|dropdown")
+NO_DATA = "CIFAR-10 is not on this machine"  # what dpmlib.data prints before it goes on with generated images
 SETUP_METADATA = {"tags": ["hide-input", "remove-output"],
                   "mystnb": {"code_prompt_show": "Set-up cell", "code_prompt_hide": "Set-up cell"}}
 
@@ -64,7 +66,7 @@ def nbval_arguments():
 
 
 def execute(path):
-    """Run a notebook in its folder and store the outputs. RuntimeError where a cell writes to stderr."""
+    """Run a notebook in its folder and store the outputs. RuntimeError where a cell writes to stderr or lacks CIFAR-10."""
     from nbclient import NotebookClient
     notebook = nbformat.read(path, as_version=4)
     place_setup_cell(notebook)
@@ -75,6 +77,8 @@ def execute(path):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"{path}: this cell writes to stderr\n{cell.source}\n---\n{output.text}")
+            if NO_DATA in output.get("text", ""):
+                raise RuntimeError(f"{path}: what is committed is made from CIFAR-10; set DPMLIB_DATA to a folder that holds it")
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
@@ -146,8 +150,9 @@ def main(command="", *given):
         # As under test: one thread, so that the sums come out the same, and no progress bars.
         os.environ.update({"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
         for path in paths:
-            print(path.relative_to(ROOT), flush=True)
+            start = time.perf_counter()
             execute(path)
+            print(f"{path.relative_to(ROOT)}: {time.perf_counter() - start:.0f} s", flush=True)
     elif command == "address":
         spread_address()
     else:

@@ -100,6 +100,7 @@ def test_notebook_is_executed_clean_and_small(path):
     assert not [output for output in outputs(path) if output.output_type == "error"]
     assert not [output.text for output in outputs(path) if output.get("name") == "stderr"]
     assert not re.findall(r"(?:/work|/root|/tmp|/home/\w+|/Users/\w+|site-packages)/[\w.-]+", json.dumps(notebook))
+    assert not [output for output in outputs(path) if notebooks.NO_DATA in output.get("text", "")]
     assert path.stat().st_size <= 2e6
 
 
@@ -171,6 +172,10 @@ def test_links_inside_the_book_lead_somewhere(site):
 
 # book/notebooks.py
 
+def test_the_line_that_says_there_is_no_data_is_known():
+    assert notebooks.NO_DATA in (ROOT / "dpmlib" / "data" / "cifar.py").read_text()
+
+
 def test_colon_fences():
     before = "````{prf:theorem} Name\n:label: x\n\n```{note}\ny\n```\n```python\n```\n````\n\n```{figure} z\n```\n~~~"
     after = "::::{prf:theorem} Name\n:label: x\n\n:::{note}\ny\n:::\n```python\n```\n::::\n\n```{figure} z\n```\n~~~"
@@ -191,6 +196,10 @@ def test_execute_stores_what_a_reader_needs(tmp_path):
     notebook.cells[1].source = "import sys; sys.stderr.write('no')"
     nbformat.write(notebook, path)
     with pytest.raises(RuntimeError, match="stderr"):
+        notebooks.execute(path)
+    notebook.cells[1].source = f"print({notebooks.NO_DATA!r})"
+    nbformat.write(notebook, path)
+    with pytest.raises(RuntimeError, match="DPMLIB_DATA"):
         notebooks.execute(path)
     notebook.cells[0].source = "import dpmlib"
     nbformat.write(notebook, path)
