@@ -31,7 +31,7 @@ def seconds(net: CausalTransformer, n: int, rounds: int = 2) -> tuple[float, flo
     return best[0], best[1]
 
 
-def ratio(d: int = 256, vocab: int = 256, n: int = 4, width: int = 64, depth: int = 2, heads: int = 4, rounds: int = 1) -> float:
+def ratio(d: int = 256, vocab: int = 256, n: int = 8, width: int = 64, depth: int = 2, heads: int = 4, rounds: int = 1) -> float:
     """Time without the cache over time with it."""
     net = CausalTransformer(d, vocab, width, depth, heads)
     net.sample(n, torch.Generator().manual_seed(0))
@@ -41,7 +41,7 @@ def ratio(d: int = 256, vocab: int = 256, n: int = 4, width: int = 64, depth: in
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for width, depth, n in [(64, 2, 1), (64, 2, 4), (128, 4, 1), (128, 4, 4)]:
+    for width, depth, n in [(64, 2, 1), (64, 2, 8), (128, 4, 1), (128, 4, 8)]:
         work = multiply_adds(256, 256, width, depth, False) / multiply_adds(256, 256, width, depth, True)
         times = ratio(n=n, width=width, depth=depth)
         print(f"256 tokens, width {width}, {depth} blocks, {n} at a time: without the cache {times:5.1f} times the processor time "

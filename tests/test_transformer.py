@@ -1,16 +1,18 @@
 """The causal Transformer: laws of any autoregressive model, its cache, and parity with PyTorch's own layers."""
 import math
+from functools import partial
 
 import pytest
 import torch
 from scipy.stats import chi2
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kv_cache import multiply_adds, ratio
 from dpmlib.autoregressive import parameter_count, patches
-from dpmlib.autoregressive.transformer import Attention, Block, CausalTransformer
+from dpmlib.autoregressive.transformer import Block, CausalTransformer
 
 BITS = torch.arange(2**10)[:, None] >> torch.arange(10) & 1
 
@@ -52,15 +54,26 @@ def test_no_conditional_sees_itself_or_what_follows_to_the_bit(shape, vocab, dty
         assert torch.equal(moved, step > k)                          # and everything that follows does see it
 
 
-def test_a_mask_of_minus_ten_would_leak(monkeypatch):
-    """So that the test above can fail."""
-    original = torch.Tensor.masked_fill
-    monkeypatch.setattr(torch.Tensor, "masked_fill", lambda self, mask, value: original(self, mask, -10.))
-    net = model()
+def attend(q, k, v, mask=None, is_causal=False, future=-math.inf):
+    """Attention as it is defined."""
+    assert mask is None
+    scores = q @ k.mT / math.sqrt(k.shape[-1])
+    if is_causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), future)
+    return scores.softmax(-1) @ v
+
+
+def test_attention_is_its_definition_and_a_mask_of_minus_ten_would_leak(monkeypatch):
+    net = model(shuffled=False)
     x = some(net, 4)
     y = x.clone()
-    y[:, net.order[-1]] = y[:, net.order[-2]] = 1 - y[:, net.order[-2]]
-    assert not torch.equal(net.conditionals(x)[:, net.order[0]], net.conditionals(y)[:, net.order[0]])
+    y[:, -2] = 1 - x[:, -2]
+    plain = net.conditionals(x)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attend)
+    torch.testing.assert_close(net.conditionals(x), plain, rtol=0, atol=1e-5)
+    assert torch.equal(net.conditionals(x)[:, :-1], net.conditionals(y)[:, :-1])
+    monkeypatch.setattr(F, "scaled_dot_product_attention", partial(attend, future=-10.))
+    assert not torch.equal(net.conditionals(x)[:, 0], net.conditionals(y)[:, 0])
 
 
 def test_relabelling_the_variables_is_what_order_does():
@@ -111,6 +124,15 @@ def test_the_cache_changes_nothing(m):
         assert torch.equal(x, net.sample(3, gen(5), prompt.expand(3, m), cache=False))
 
 
+@pytest.mark.parametrize("chunks", [[20], [1] * 20, [7, 1, 4, 8]])
+def test_the_cache_may_be_filled_in_pieces(chunks):
+    net = model(20, 5, dtype=torch.float64)
+    tokens = torch.cat([torch.full((3, 1), 5), some(net, 3)[:, 1:]], 1)
+    cache = torch.full((2, 2, 3, 4, 20, 4), torch.nan, dtype=torch.float64)
+    pieces = [net(part, cache, past) for part, past in zip(tokens.split(chunks, 1), torch.tensor([0, *chunks]).cumsum(0).tolist())]
+    torch.testing.assert_close(torch.cat(pieces, 1), net(tokens), rtol=0, atol=1e-12)
+
+
 def test_a_prompt_may_differ_by_sequence_and_fill_the_context():
     net = model(dtype=torch.float64)
     prompt = some(net, 5)[:, :4]
@@ -131,24 +153,17 @@ def test_temperature_divides_the_logits():
 
 
 def test_cached_sampling_is_five_times_faster_at_256():
-    fast = ratio(n=4, width=64, depth=2)
-    print(f"256 tokens, 4 sequences, width 64, 2 blocks: without cache {fast:.1f} times the time")
-    assert fast >= 5
+    times = ratio(n=8, width=64, depth=2)
+    print(f"256 tokens, 8 sequences, width 64, 2 blocks: without the cache {times:.1f} times the processor time")
+    assert times >= 5
 
 
 def test_multiply_adds_are_what_the_formula_says():
     net = model(24, 9, width=16, depth=3)
     for cache in True, False:
-        with FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:   # the fused kernel is not counted
             net.sample(2, gen(), cache=cache)
         assert counter.get_total_flops() == 2 * 2 * multiply_adds(24, 9, 16, 3, cache)
-
-
-def test_attention_is_pytorchs_attention():
-    attention, x = Attention(24, 3), torch.randn(2, 7, 24, generator=gen())
-    q, k, v = attention.qkv(x).view(2, 7, 3, 3, 8).permute(2, 0, 3, 1, 4)
-    theirs = attention.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(2, 7, 24))
-    torch.testing.assert_close(attention(x), theirs, rtol=0, atol=1e-6)
 
 
 def test_block_is_pytorchs_encoder_layer():

@@ -27,11 +27,10 @@ class Attention(nn.Module):
         if cache is not None:                                        # (2, B, H, d, w): keys and values of all tokens so far
             cache[0, :, :, past:past + T], cache[1, :, :, past:past + T] = k, v
             k, v = cache[:, :, :, :past + T]                         # each (B, H, S, w)
-        scores = q @ k.mT / math.sqrt(k.shape[-1])                   # (B, H, T, S)
-        if T > 1:                                                    # one new token alone may look at all there is
-            future = torch.ones(T, past + T, dtype=torch.bool, device=x.device).triu(past + 1)
-            scores = scores.masked_fill(future, -math.inf)           # e^−∞ is exactly 0: the future adds nothing, to the bit
-        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(B, T, W))
+        # PyTorch aligns is_causal with the first key. With a past, token i may see the keys up to past + i; a single one sees them all.
+        seen = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past) if past and T > 1 else None
+        h = F.scaled_dot_product_attention(q, k, v, seen, is_causal=T > 1 and seen is None)      # (B, H, T, w)
+        return self.out(h.transpose(1, 2).reshape(B, T, W))
 
 
 class Block(nn.Module):
