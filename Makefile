@@ -15,7 +15,7 @@ book: $(READY)
 test: export OMP_NUM_THREADS = 1
 test: export TQDM_DISABLE = 1
 test: $(READY)
-	$(PY) -m pytest -q -n 2 --dist loadscope tests $$($(PY) book/notebooks.py nbval)
+	chapters=$$($(PY) book/notebooks.py nbval) && $(PY) -m pytest -q -n 2 --dist loadscope tests $$chapters
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
