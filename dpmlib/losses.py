@@ -76,9 +76,7 @@ def elbo_weight(schedule: Schedule) -> Weight:
 
 def lam_rate(schedule: Schedule, t: Tensor) -> Tensor:
     """dλ/dt, negative, float64, the shape of `t`."""
-    with torch.enable_grad():
-        t = torch.as_tensor(t, dtype=torch.float64).detach().requires_grad_()
-        return torch.autograd.grad(schedule.lam(t).sum(), t)[0]
+    return schedule.rates(t)[1]
 
 
 def random_level(schedule: Schedule, n: int, generator: torch.Generator, lam: Callable[[Tensor], Tensor] | None = None) -> Levels:

@@ -13,7 +13,6 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from .schedules import Schedule
-from .sde import rates
 
 # Butcher tableaus: nodes c, rows of A, weights b
 TABLEAUS = {
@@ -31,7 +30,7 @@ def _level(schedule, clock, s):
     if clock not in ("t", "lam"):
         raise ValueError(f"clock = {clock!r}: choose 't' or 'lam'")
     t = s if clock == "t" else schedule.t_of_lam(s).clamp(0, schedule.t_max)
-    f, lam_rate = rates(schedule, t)
+    f, lam_rate = schedule.rates(t)
     return schedule.level(t), (f, lam_rate) if clock == "t" else (f / lam_rate, torch.ones_like(f))
 
 

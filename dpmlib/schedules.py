@@ -51,6 +51,18 @@ class Schedule:
         t = self.checked(t)
         return self.log_alpha(t) - self.log_sigma(t)
 
+    def rates(self, t) -> tuple[Tensor, Tensor]:
+        """(d log α/dt, dλ/dt), float64, the shape of `t`, by automatic differentiation of the formulas above.
+
+        At a knot of a discrete chain: the slopes of the later interval.
+        """
+        with torch.enable_grad():
+            t = self.checked(t).detach().clone().requires_grad_()
+            log_alpha = self.log_alpha(t) + 0 * t  # VE's is a constant, which has no graph
+            slope, = torch.autograd.grad(log_alpha.sum(), t)
+            log_sigma_slope, = torch.autograd.grad(self.log_sigma(t).sum(), t)
+        return slope, slope - log_sigma_slope
+
     def level(self, t) -> Levels:
         """The levels at times `t`: shape () for one, (B,) for one per sample.
 

@@ -15,22 +15,9 @@ from .noise import normal_like
 from .schedules import Schedule
 
 
-def rates(schedule: Schedule, t) -> tuple[Tensor, Tensor]:
-    """(d log α/dt, dλ/dt) at times `t`, float64, by automatic differentiation of the schedule's own formulas.
-
-    At a knot of a discrete chain the slope of the later interval. Raises ValueError outside the schedule.
-    """
-    with torch.enable_grad():
-        t = schedule.checked(t).detach().clone().requires_grad_()
-        log_alpha = schedule.log_alpha(t) + 0 * t  # VE's is a constant, which has no graph
-        f, = torch.autograd.grad(log_alpha.sum(), t, retain_graph=True)
-        log_sigma_rate, = torch.autograd.grad(schedule.log_sigma(t).sum(), t)
-    return f, f - log_sigma_rate
-
-
 def drift_diffusion(schedule: Schedule, t) -> tuple[Tensor, Tensor]:
     """(f, g²) of dx = f(t) x dt + g(t) dw, float64, the shape of `t`; g² = −2 σ² dλ/dt."""
-    f, lam_rate = rates(schedule, t)
+    f, lam_rate = schedule.rates(t)
     return f, -2 * schedule.sigma(t) ** 2 * lam_rate
 
 
