@@ -16,7 +16,7 @@ __all__ = ["MLP", "Preconditioned"]
 class MLP(nn.Module):
     """`net(x, t, y=None)`: points (B, dim) and one number per point, in (0, 1], -> (B, outputs).
 
-    `depth` residual blocks h + W2 silu(W1 silu(norm(h)) + emb), `width` wide; the time enters every block. Besides
+    `depth` residual blocks h + W2 silu(W1 (norm(h) + emb)), `width` wide; the time enters every block. Besides
     the coordinates the network sees their sines and cosines at `frequencies` octaves, because an MLP on bare
     coordinates learns a fine pattern only very late (Tancik et al. 2020). With `classes` K, y holds labels (B,) in
     0..K, and K itself, or y=None, says "no class given". Raises ValueError for other shapes.
@@ -27,10 +27,10 @@ class MLP(nn.Module):
         super().__init__()
         self.dim, self.width, self.classes, self.frequencies = dim, width, classes, frequencies
         self.stem = nn.Linear(dim * (1 + 2 * frequencies), width)
-        self.embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width) if classes else None
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
-        self.first = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
+        self.first = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.second = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs or dim))
         for layer in [*self.second, self.head[1]]:  # every block starts as the identity, the whole as zero
@@ -52,7 +52,7 @@ class MLP(nn.Module):
         octaves = torch.cat([x * 2.0**k for k in range(self.frequencies)], dim=1) if self.frequencies else x[:, :0]
         h = self.stem(torch.cat([x, octaves.sin(), octaves.cos()], dim=1))  # (B, width)
         for norm, first, second in zip(self.norms, self.first, self.second):
-            h = h + second(F.silu(first(torch.cat([norm(h), emb], dim=1))))
+            h = h + second(F.silu(first(norm(h) + emb)))
         return self.head(h).to(x.dtype)
 
 

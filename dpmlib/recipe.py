@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, fields, replace
@@ -154,7 +155,7 @@ def main(arguments=None) -> Trained:
 def _device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads per process"
+    return f"{platform.machine()} CPU, {os.environ.get('WORLD_SIZE', 1)} process(es) of {torch.get_num_threads()} thread(s)"
 
 
 def _commit() -> str | None:

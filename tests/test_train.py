@@ -252,3 +252,23 @@ def test_the_command_trains_resumes_and_exports(tmp_path, monkeypatch):
     denoiser = pretrained(tmp_path / "cifar10-tiny.safetensors")
     assert denoiser.net.net.config["multipliers"] == (1, 2)
     assert json.loads((tmp_path / "cifar10-tiny.json").read_text())["log"] == done.log
+
+
+def test_the_committed_weights_are_those_of_their_log():
+    from dpmlib import data, recipe
+    from dpmlib.pretrained import WEIGHTS
+
+    log = json.loads((WEIGHTS / "cifar10.json").read_text())["log"]
+    assert log[-1]["loss"] < 0.05
+    assert os.path.getsize(WEIGHTS / "cifar10.safetensors") < 5e6
+    try:
+        images = data.cifar10("test")[0][:128]
+    except ConnectionError:
+        pytest.skip("needs CIFAR-10")
+    denoiser = pretrained("cifar10")
+    x0 = data.to_unit(images)
+    noise = torch.randn(x0.shape, generator=generator())
+    with torch.no_grad():
+        error = denoising_loss(denoiser, x0, denoiser.schedule.level(0.5), noise).mean()
+    assert abs(error / log[-1]["eps@t=0.50"] - 1) < 0.02
+    assert recipe.PRESETS["cifar10-tiny"].network().net.config == denoiser.net.net.config
