@@ -134,7 +134,8 @@ def main(arguments=None) -> Trained:
     images, labels = (part.to(device) for part in data.cifar10("train"))
     held_out = data.cifar10("test")[0][:128].to(device)
     torch.manual_seed(options["seed"])  # the initial weights
-    net, schedule, out = preset.network().to(device), preset.schedule(), options["out"]
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # measured: a CPU gains nothing
+    net, schedule, out = preset.network().to(device, memory_format=layout), preset.schedule(), options["out"]
     command = f"python -m dpmlib.train --preset {options['preset']} --seed {options['seed']}" + "".join(
         f" --{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in own.items())
 
