@@ -38,7 +38,7 @@ def _vp_log_alpha(log_alpha, t=torch.nan) -> Levels:
 
 def _chain(beta) -> Levels:
     if beta.ndim != 1:
-        raise ValueError(f"the rate of one step, of shape {tuple(beta.shape)}, does not say how noisy its outcome is: "
+        raise ValueError(f"rates of shape {tuple(beta.shape)}: one step's rate does not say how noisy its outcome is, "
                          "give the whole chain, steps 1 … N, as a vector (N,)")
     n = torch.arange(1, len(beta) + 1, dtype=torch.float64)
     return _vp_log_alpha(0.5 * torch.log1p(-beta).cumsum(0), n / len(beta))
