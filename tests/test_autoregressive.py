@@ -113,7 +113,7 @@ def test_samples_follow_log_prob_chi_squared(name, record_property):
     e, c = pool(expected), pool(counts)
     e, c = e[e > 0], c[e > 0]
     p = chi2.sf(((c - e) ** 2 / e).sum().item(), len(e) - 1)
-    record_property("p_value", p)
+    record_property("p_value", float(p))
     print(f"chi-squared {name}: p = {p:.3f} with {len(e)} cells")
     assert p > 1e-3
 

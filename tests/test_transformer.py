@@ -104,7 +104,7 @@ def test_samples_follow_log_prob_chi_squared(record_property):
     e, c = (torch.cat([v[~rare], v[rare].sum()[None]]) for v in (expected, counts.double()))
     e, c = e[e > 0], c[e > 0]
     p = chi2.sf(((c - e) ** 2 / e).sum().item(), len(e) - 1)
-    record_property("p_value", p)
+    record_property("p_value", float(p))
     print(f"chi-squared: p = {p:.3f} with {len(e)} cells")
     assert p > 1e-3 and len(e) > 30
 
