@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kv_cache import multiply_adds, ratio
-from dpmlib.autoregressive import parameter_count, patches
+from dpmlib.autoregressive import parameter_count
 from dpmlib.autoregressive.transformer import Block, CausalTransformer
 
 BITS = torch.arange(2**10)[:, None] >> torch.arange(10) & 1
@@ -228,17 +228,3 @@ def test_bad_input_is_refused_with_what_is_allowed():
                       "permutation": dict(order=[0, 1, 2, 2])}.items():
         with pytest.raises(ValueError, match=says):
             CausalTransformer(**{"shape": 4, "vocab": 3, **bad})
-
-
-def test_patches_are_cut_from_the_images():
-    images = torch.arange(5 * 3 * 32 * 32).view(5, 3, 32, 32)        # every value says where it stands
-    p = patches(images, 200, gen()).view(200, 8, 8, 3)
-    image, rest = p // 3072, p % 3072
-    assert torch.equal(rest // 1024, torch.arange(3).expand(200, 8, 8, 3)) and (image == image[:, :1, :1, :1]).all()
-    row, column = rest % 1024 // 32, rest % 32
-    assert torch.equal(row - row[:, :1, :1, :1], torch.arange(8)[:, None, None].expand(200, 8, 8, 3))
-    assert torch.equal(column - column[:, :1, :1, :1], torch.arange(8)[:, None].expand(200, 8, 8, 3))
-    assert row.min() == column.min() == 0 and row.max() == column.max() == 31 and image.unique().numel() == 5
-    for bad in dict(images=images[0]), dict(n=0), dict(size=33), dict(size=0):
-        with pytest.raises(ValueError, match=next(iter(bad))):
-            patches(**{"images": images, "n": 2, "generator": gen(), **bad})
