@@ -53,8 +53,8 @@ class NADE(Ordered):
         super().__init__(d, order)
         g = seeded(generator)
         self.hidden, self.block, self.save_memory = at_least(1, "hidden", hidden), at_least(1, "block", block), save_memory
-        self.W = nn.Parameter(torch.randn(d - 1, hidden, generator=g) / d ** 0.5)
-        self.b = nn.Parameter(torch.zeros(hidden))
+        self.W = nn.Parameter(3 * torch.randn(d - 1, hidden, generator=g) / d ** 0.5)
+        self.b = nn.Parameter(torch.randn(hidden, generator=g))
         self.alpha = nn.Parameter(torch.randn(d, hidden, generator=g) / hidden ** 0.5)
         self.c = nn.Parameter(torch.zeros(d))
 
