@@ -148,25 +148,30 @@ def main(arguments=None) -> PixelModel:
     if code:
         code = LinearPrediction(*(v.to(o.device) for v in (code.weight, code.bias, code.scale)))
     model, train, test = PixelModel(net, code).to(o.device), train.to(o.device), test.to(o.device)
-    started, name = time.process_time(), o.out / f"patches_{o.model}_{o.of}"
+    name = o.out / f"patches_{o.model}_{o.of}"
+    checkpoint = name.with_suffix(".checkpoint.safetensors")
+    spent = files.load(checkpoint)[1]["log"][-1]["processor_seconds"] if checkpoint.exists() else 0.
+    started = time.process_time() - spent
 
     def bits(model, v, generator):
         return bits_per_dim(model.log_prob(v, None if transformer else torch.rand(v.shape, generator=generator, device=v.device)), d)
 
+    def probe(average):
+        return {"test": bits_on_patches(average, test, 256, o.size).mean().item(), "processor_seconds": time.process_time() - started}
+
     def on_save(run, step):
         tested = bits_on_patches(run.model, test, o.tests if step == o.steps else 256, o.size)
-        run.log[-1]["test"] = tested.mean().item()
         notes = dict(model=o.model, of=o.of, network=network, parameters=sum(p.numel() for p in net.parameters()), seed=o.seed, steps=step,
                      command=f"python -m dpmlib.autoregressive.pixels --model {o.model} --of {o.of}" + changed, commit=_commit(),
                      device=_device(torch.device(o.device)), torch=torch.__version__, patches=run.log[-1]["images"],
-                     seconds=run.log[-1]["seconds"], processor_seconds=time.process_time() - started, test_patches=len(tested),
+                     seconds=run.log[-1]["seconds"], processor_seconds=run.log[-1]["processor_seconds"], test_patches=len(tested),
                      test_bits_per_dim=tested.mean().item(), standard_error=tested.std().item() / len(tested) ** 0.5)
         save(name.with_suffix(".safetensors"), run.model, **notes)
         name.with_suffix(".json").write_text(json.dumps({**notes, "log": run.log}, indent=0))
 
     return fit(model, bits, lambda g: patches(train, o.batch, g, o.size), o.steps, generator=torch.Generator(o.device).manual_seed(o.seed),
                lr=o.lr, warmup=200, cooldown=0.8, weight_decay=0.05 if transformer else 0., betas=(0.9, 0.98), ema=0.99, bf16=transformer,
-               every=o.every, checkpoint=name.with_suffix(".checkpoint.safetensors"), on_save=on_save).model
+               every=o.every, checkpoint=checkpoint, probe=probe, on_save=on_save).model
 
 
 if __name__ == "__main__":
