@@ -112,7 +112,7 @@ def test_samples_follow_log_prob_chi_squared(name, record_property):
     pool = lambda v: torch.zeros(2**d + 1, dtype=torch.float64).index_add(0, cell, v[order].double())
     e, c = pool(expected), pool(counts)
     e, c = e[e > 0], c[e > 0]
-    p = chi2.sf(((c - e) ** 2 / e).sum().item(), len(e) - 1)
+    p = float(chi2.sf(((c - e) ** 2 / e).sum().item(), len(e) - 1))   # a plain number, so that it can travel between processes
     record_property("p_value", float(p))
     print(f"chi-squared {name}: p = {p:.3f} with {len(e)} cells")
     assert p > 1e-3
