@@ -30,7 +30,7 @@ from .transformer import CausalTransformer
 TRANSFORMER = dict(width=(64, "of the network"), depth=(3, "number of its blocks"), heads=(4, "of each block"))
 RNADE_ = dict(hidden=(96, "units of RNADE's hidden layer"), components=(6, "of RNADE's mixtures"))
 COMMON = dict(size=(8, "side of the square patches, at most 32"), seed=(0, "of weights and batches"),
-              every=(500, "steps between two checkpoints"), tests=(4096, "test patches at the end"))
+              every=(250, "steps between two checkpoints"), tests=(4096, "test patches at the end"))
 TRAINING = {"transformer": dict(batch=16, steps=5000, lr=4e-3), "rnade": dict(batch=128, steps=20_000, lr=1e-2)}
 
 
