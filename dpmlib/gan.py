@@ -86,15 +86,17 @@ def train_gan(model: Generator, discriminator: nn.Module, data: Tensor, steps: i
     opt_g = torch.optim.Adam(model.parameters(), lr, betas=(0.5, 0.9))
     opt_d = torch.optim.Adam(discriminator.parameters(), lr, betas=(0.5, 0.9))
     for _ in range(steps):
-        real = data[torch.randint(len(data), (batch,), generator=generator, device=generator.device).to(data.device)]
-        loss_d = discriminator_loss(discriminator(real), discriminator(model.sample(batch, generator).detach()))
+        pick = torch.randint(len(data), (batch,), generator=generator, device=generator.device)
+        real, fake = data[pick.to(data.device)], model.sample(batch, generator).detach()
+        loss_d = discriminator_loss(discriminator(real), discriminator(fake))
         penalty = r1 * gradient_penalty(discriminator, real) if r1 else 0.0
         opt_d.zero_grad()
         (loss_d + penalty).backward()
         opt_d.step()
 
         for _ in range(ratio):
-            loss_g = generator_loss(discriminator(model.sample(batch, generator)), kind)
+            fake = model.sample(batch, generator)
+            loss_g = generator_loss(discriminator(fake), kind)
             opt_g.zero_grad()
             loss_g.backward()
             opt_g.step()
