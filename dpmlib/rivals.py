@@ -9,8 +9,35 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .levels import Levels, check_grid
+from .levels import Levels, check_grid, with_data
 from .solvers import _apply, _multistep_plan, _predict, _step, ode_multistep
+
+
+def karras(schedule, n: int, rho: float = 7.0, t_end: float | None = None, to_zero: bool = False,
+           t_start: float | None = None) -> Levels:
+    """EDM's grid (Karras et al. 2022, eq. 5) on any path: n steps, uniform in (σ/α)^{1/ρ}; arguments as for `levels`.
+
+    ρ = 1 is uniform in σ/α, ρ → ∞ uniform in λ. Raises ValueError for n < 1, ρ that is not positive, times out of order, or an end
+    where σ/α is 0 or infinite.
+    """
+    start = schedule.t_max if t_start is None else t_start
+    end = schedule.t_end if t_end is None else t_end
+    if n < 1 or not 0 < rho < float("inf"):
+        raise ValueError(f"n, rho = {n}, {rho}: need n >= 1 and a positive, finite rho")
+    if not 0 <= end < start <= schedule.t_max:
+        raise ValueError(f"t_start = {start}, t_end = {end}: need 0 <= t_end < t_start <= {schedule.t_max:g}")
+    first, last = (-schedule.lam(start)).exp(), (-schedule.lam(end)).exp()
+    if not (first.isfinite() and last > 0):
+        raise ValueError(f"t_start = {start}, t_end = {end}: σ/α is {first:g} and {last:g} there, must be positive and finite")
+    count = n if to_zero else n + 1
+    uniform = torch.linspace(0, 1, count, dtype=torch.float64) if count > 1 else torch.zeros(1, dtype=torch.float64)
+    noise = (first ** (1 / rho) + uniform * (last ** (1 / rho) - first ** (1 / rho))) ** rho
+    t = schedule.t_of_lam(-noise.log())
+    t[0] = start  # the ends are given, not recomputed
+    if count > 1:
+        t[-1] = end
+    grid = schedule.level(t)
+    return with_data(grid) if to_zero else grid
 
 
 def _transfer(x: Tensor, eps: Tensor, here: Levels, there: Levels) -> Tensor:
