@@ -12,8 +12,10 @@ from .levels import Levels, diffuse
 from .noise import normal_like
 from .posterior import coefficients
 from .schedules import DiscreteVP, Schedule
+from .score_matching import denoising_score_matching, explicit_score_matching, implicit_score_matching, sliced_score_matching
 
-__all__ = ["denoising", "denoising_loss", "edm", "elbo_weight", "error_of", "lam_rate", "min_snr", "random_level"]
+__all__ = ["denoising", "denoising_loss", "denoising_score_matching", "edm", "elbo_weight", "error_of", "explicit_score_matching",
+           "implicit_score_matching", "lam_rate", "min_snr", "random_level", "sliced_score_matching"]
 
 Weight = Callable[[Levels], Tensor]
 
