@@ -1,5 +1,6 @@
 """Denoisers: callables (x, level) -> Posterior, and functions from denoisers to denoisers."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,12 @@ class Denoiser:
 
     def __post_init__(self):
         coefficients(self.predicts, self.schedule.level(self.schedule.t_max / 2))
+
+    @classmethod
+    def from_diffusers(cls, source, scheduler=None) -> "Denoiser":
+        """A network of `diffusers` on its own chain: `source` is a pipeline, the folder of one, or a UNet. See `dpmlib.bridge`."""
+        from .bridge import from_diffusers
+        return from_diffusers(source, scheduler)
 
     def __call__(self, x: Tensor, level: Levels, **condition) -> Posterior:
         out = self.net(x, self.numbers(x, level), **condition)
@@ -83,3 +90,42 @@ class CountCalls:
     def __call__(self, x, level, **condition):
         self.calls += 1
         return self.denoiser(x, level, **condition)
+
+
+def watched(denoiser: Believer, grid: Levels) -> Believer:
+    """The denoiser as a sampler on `grid` asks it: an answer that is of no use becomes an error that names step and level.
+
+    ValueError for a mean that is not of the shape of x, and for whatever ValueError the network raises; FloatingPointError for one
+    that is not finite: on a CPU, or if `grid` is a single level, at once; on other devices at the last step, so that no step has to
+    wait for the device. A denoiser that is watched already is returned as it is.
+    """
+    if getattr(denoiser, "watched", False):
+        return denoiser
+    last, calls, first_bad = len(grid) - 2 if grid.t.ndim else None, 0, None
+
+    def fail(kind, step, level, what):
+        return kind(f"step {step}, t = {float(level.t):.4g}, λ = {float(level.lam):.4g}: {what}")
+
+    def asked(x, level, **condition):
+        nonlocal calls, first_bad
+        step, calls = calls if last is None else int((grid.t[:-1] >= level.t).sum()) - 1, calls + 1
+        try:
+            belief = denoiser(x, level, **condition)
+        except ValueError as error:
+            raise fail(ValueError, step, level, error) from error
+        if belief.mean.shape != x.shape:
+            raise fail(ValueError, step, level, f"a mean of shape {tuple(belief.mean.shape)} for x of shape {tuple(x.shape)}")
+        # a sum is finite if and only if its terms are, short of overflow, and costs one pass and no memory
+        total = belief.mean.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))
+        if x.device.type == "cpu" or last is None:
+            if not math.isfinite(total):
+                raise fail(FloatingPointError, step, level, "the network's answer is not finite")
+            return belief
+        bad = torch.where(total.isfinite(), last + 1, step)
+        first_bad = bad if first_bad is None else torch.minimum(first_bad, bad)
+        if step == last and (step := int(first_bad)) <= last:
+            raise fail(FloatingPointError, step, grid[step], "the network's answer is not finite")
+        return belief
+
+    asked.watched = True
+    return asked
