@@ -1,6 +1,7 @@
 """dpmlib: autoregressive and diffusion probabilistic models, the library under the book."""
 
 from . import data, metrics
+from .adaptive import adaptive
 from .ancestral import ancestral, kernel, n0i_variance
 from .covariance import gamma, posterior_variance, reverse_variance, variance_bounds
 from .denoiser import CountCalls, Denoiser, chain_label, clip_x0, with_variance

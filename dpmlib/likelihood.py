@@ -46,6 +46,21 @@ def bits_per_dim(log_prob: Tensor, dims: int, bin_width: float | None = None) ->
     return bits if bin_width is None else bits - math.log2(bin_width)
 
 
+def dequantise(images: Tensor, noise: Tensor) -> Tensor:
+    """8-bit pixels v spread evenly over their bins: (v + u − 128)/127.5, u in [0, 1); the dtype and shape of `noise`.
+
+    In units of `data.to_unit`, which puts v at the middle of its bin; a bin is 2/255 wide, so for the density of the result
+    give `bits_per_dim` that width (6.994 bits). By Jensen's inequality E_u log p is at most the log-probability of the image
+    (Theis et al. 2016, §3.1). Raises ValueError unless `images` is uint8 and `noise` has its shape, in [0, 1).
+    """
+    if images.dtype != torch.uint8 or noise.shape != images.shape:
+        raise ValueError(f"images of dtype {images.dtype} and shape {tuple(images.shape)}, noise of shape {tuple(noise.shape)}: "
+                         "need uint8 and one number per pixel")
+    if not bool(((noise >= 0) & (noise < 1)).all()):
+        raise ValueError("noise has entries outside [0, 1): it says where in its bin a pixel lies")
+    return (images.to(noise) + noise - 128) / 127.5
+
+
 def elbo(denoiser, x0: Tensor, grid: Levels, eta: float = 1.0, variance=None, last_variance: float | None = None,
          bins: int | None = None, prior: Callable[[Tensor], Tensor] | None = None,
          generator: torch.Generator | None = None, noise: Tensor | None = None) -> Bound:

@@ -117,30 +117,39 @@ def rademacher(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 def ode_log_prob(denoiser, x: Tensor, schedule: Schedule, steps: int = 100, order: int = 4, clock: str = "lam",
                  t_start: float | None = None, t_end: float | None = None, prior: Callable[[Tensor], Tensor] | None = None,
-                 probes: int | str = "exact", generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+                 probes: int | str | Tensor = "exact", generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """log q_{t_end}(x) of the probability-flow ODE in nats, (B,), and the latents x_T (B, …).
 
     log q(x_{t_end}) = log p(x_T) + ∫ div dx/ds ds, x and the integral advanced together by Runge–Kutta along `steps` equal steps
     of `clock` from `t_end` (default: the schedule's) to `t_start` (default: t_max).
 
     `probes`: "exact" takes the divergence by d backward passes; a number K by K Rademacher probes, drawn once and kept along the
-    path; "posterior" by the identity ∂E[x_0|x_t]/∂x_t = (α/σ²) Cov[x_0|x_t] from a denoiser that fills `Posterior.var`, with no
+    path, and a tensor (K, B, …) by these; "posterior" by the identity ∂E[x_0|x_t]/∂x_t = (α/σ²) Cov[x_0|x_t] from a denoiser that fills `Posterior.var`, with no
     backward pass at all. `prior`: log p(x_T), by default N(0, σ_T² I).
 
     Raises ValueError for a bad clock, order, number of steps or probes, or a denoiser without variance for "posterior".
     """
-    if steps < 1 or not (probes in ("exact", "posterior") or (isinstance(probes, int) and probes >= 1)):
-        raise ValueError(f"steps, probes = {steps}, {probes!r}: need steps >= 1 and probes 'exact', 'posterior' or a number >= 1")
+    if isinstance(probes, Tensor):
+        if probes.ndim != x.ndim + 1 or probes.shape[1:] != x.shape or not len(probes):
+            raise ValueError(f"probes of shape {tuple(probes.shape)} for x of shape {tuple(x.shape)}: need (K, *x.shape), K >= 1")
+        fixed = probes
+    elif probes in ("exact", "posterior"):
+        fixed = None
+    elif isinstance(probes, int) and probes >= 1:
+        fixed = rademacher(x, probes, generator)
+    else:
+        raise ValueError(f"probes = {probes!r}: choose 'exact', 'posterior', a number >= 1 or a tensor (K, *x.shape)")
+    if steps < 1:
+        raise ValueError(f"steps = {steps}: need at least one")
     start, end = schedule.t_max if t_start is None else t_start, schedule.t_end if t_end is None else t_end
     ends = (end, start) if clock == "t" else (schedule.lam(end).item(), schedule.lam(start).item())
     if not all(map(math.isfinite, ends)):
         raise ValueError(f"clock = {clock!r} from {ends[0]} to {ends[1]}: both ends must be finite, move t_start or t_end")
     field, dims = probability_flow(denoiser, schedule, clock), x[0].numel()
-    fixed = rademacher(x, probes, generator) if isinstance(probes, int) else None
 
     def augmented(state, s):
         inner = state[:, :dims].reshape(x.shape)
-        if probes == "posterior":
+        if isinstance(probes, str) and probes == "posterior":
             velocity, trace = _posterior_divergence(denoiser, schedule, clock, inner, s)
         else:
             velocity, trace = divergence(field, inner, s, fixed)
