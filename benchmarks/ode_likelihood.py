@@ -39,7 +39,7 @@ def last_variance(denoiser, images, seed=0):
     return (denoiser(dpmlib.diffuse(x0, level, noise), level).mean - x0).square().mean().item()
 
 
-def bits_of(denoiser, image, index, c, steps=6, order=4, strata=40, seed=0):
+def bits_of(denoiser, image, index, c, steps=20, order=4, strata=40, seed=0):
     """One image (3, 32, 32) uint8, three numbers in bits per dimension.
 
     uniform: −log of the ODE's density at the image spread over its bins. gaussian: the bound with x_1 = α x_0 + σ ε in place
@@ -78,7 +78,7 @@ def commit():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--order", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)

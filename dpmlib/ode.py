@@ -124,8 +124,8 @@ def ode_log_prob(denoiser, x: Tensor, schedule: Schedule, steps: int = 100, orde
     of `clock` from `t_end` (default: the schedule's) to `t_start` (default: t_max).
 
     `probes`: "exact" takes the divergence by d backward passes; a number K by K Rademacher probes, drawn once and kept along the
-    path, and a tensor (K, B, …) by these; "posterior" by the identity ∂E[x_0|x_t]/∂x_t = (α/σ²) Cov[x_0|x_t] from a denoiser that fills `Posterior.var`, with no
-    backward pass at all. `prior`: log p(x_T), by default N(0, σ_T² I).
+    path, and a tensor (K, B, …) by these; "posterior" by the identity ∂E[x_0|x_t]/∂x_t = (α/σ²) Cov[x_0|x_t] from a denoiser
+    that fills `Posterior.var`, with no backward pass at all. `prior`: log p(x_T), by default N(0, σ_T² I).
 
     Raises ValueError for a bad clock, order, number of steps or probes, or a denoiser without variance for "posterior".
     """
