@@ -27,13 +27,16 @@ def moments(z: Tensor, count: int) -> Tensor:
 
     The recursion c_k = 1 − (k/z) c_{k−1}, c_0 = 1 − e^{−z} cancels for small z; there the series Σ_j (−z)^j z k!/(k+j+1)!.
     """
+    first = -torch.expm1(-z)
+    if count == 1:
+        return first.unsqueeze(0)
     small = torch.where(z.abs() < 1, z, 0.5)
-    series, terms = [], torch.arange(1, 22, dtype=z.dtype)
-    for k in range(count):
+    series, terms = [first], torch.arange(1, 22, dtype=z.dtype)
+    for k in range(1, count):
         ratios = -small.unsqueeze(-1) / (k + 1 + terms)
         series.append(small / (k + 1) * (1 + ratios.cumprod(-1).sum(-1)))
     large = torch.where(z.abs() < 1, 1.0, z)
-    recursion = [-torch.expm1(-large)]
+    recursion = [first]
     for k in range(1, count):
         recursion.append(1 - k / large * recursion[-1])
     return torch.where(z.abs() < 1, torch.stack(series), torch.stack(recursion))
@@ -50,9 +53,13 @@ def weights(lams: Sequence[Tensor], r: float, rule: str) -> Tensor:
     p, h = len(lams) - 1, there - here
     if not torch.isfinite(h):
         return torch.ones(1, dtype=torch.float64)  # only order 1 in x_0 form comes here: m_0 = 1 − e^{−∞}
-    c = moments(r * h, p)
-    if p == 2 and rule != "taylor":
-        c[1] = c[0] / 2
+    if p == 1 or (p == 2 and rule != "taylor"):
+        c = moments(r * h, 1)
+        if p == 1:
+            return c
+        c = torch.cat([c, c / 2])
+    else:
+        c = moments(r * h, p)
     if p == 3 and rule == "published":
         c[2] = c[2] / 2
     offsets = torch.stack([(lam - here) / h for lam in lams[1:]])
