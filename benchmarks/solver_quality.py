@@ -68,7 +68,7 @@ def errors(x, exact):
     return {"rmse": square.mean().sqrt().item(), "first": square[0].sqrt().item()}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def table():
     network = d.pretrained("cifar10")
     schedule, x = network.schedule, start()
