@@ -1,10 +1,15 @@
 """Pixels as tokens: the residual code, and models of patches as they are trained, saved and loaded."""
+import json
+import math
+
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from dpmlib.autoregressive import RNADE, CausalTransformer, patches, pixels
+from dpmlib import bits_per_dim, checkpoint
+from dpmlib.autoregressive import RNADE, CausalTransformer, patches, pixels, scores
 from dpmlib.autoregressive.residuals import LinearPrediction
+from dpmlib.data import cifar10_or_generated
 
 
 def gen(seed=0):
@@ -104,6 +109,46 @@ def test_the_command_trains_and_goes_on(tmp_path, monkeypatch):
     log = first.code and pixels.main([*size, "--steps", "40"]) and pixels.load(tmp_path / "patches_transformer_residuals.safetensors").notes
     assert log["steps"] == 40 and log["command"].endswith("--size 2 --every 10 --tests 32 --width 16 --depth 1 --steps 40")
     assert log["test_patches"] == 32 and abs(log["test_bits_per_dim"] - pixels.bits_on_patches(first, images, 32, 2).mean()) < 0.5
+
+
+def test_the_committed_scores_are_those_of_the_committed_models(record_property):
+    """Each model's mean is what its log says, and on the same patches the Transformer beats RNADE, and RNADE the Gaussian."""
+    bits, notes = checkpoint.load(pixels.WEIGHTS / "patches_scores.safetensors")
+    assert notes["models"] == scores.MODELS
+    for name, file in scores.MODELS.items():
+        log = json.loads((pixels.WEIGHTS / f"{file}.json").read_text())
+        assert log["test_patches"] == len(bits[name]) == 4096
+        assert abs(bits[name].mean() - log["test_bits_per_dim"]) < 2e-3 < log["standard_error"] / 5
+    for better, worse in ("Transformer", "RNADE"), ("RNADE", "Gaussian"):
+        gain = bits[worse] - bits[better]
+        error = gain.std() / len(gain) ** 0.5
+        record_property(f"{worse} minus {better}", float(gain.mean()))
+        print(f"{better} beats {worse} by {gain.mean():.3f} ± {error:.3f} bits/dim")
+        assert gain.mean() > 10 * error and gain.mean() > 0.1
+
+
+def test_the_committed_models_reproduce_their_scores():
+    images = cifar10_or_generated("test")
+    if images.generated:
+        pytest.skip("needs CIFAR-10")
+    bits, _ = checkpoint.load(pixels.WEIGHTS / "patches_scores.safetensors")
+    g = gen()
+    v = patches(images.images, 4096, g)
+    noise = torch.rand(v.shape, generator=g)
+    for (name, file), n in zip(scores.MODELS.items(), (64, 512)):
+        model = pixels.load(file)
+        with torch.no_grad():
+            again = bits_per_dim(model.log_prob(v[:n], noise[:n]), v.shape[1])
+        torch.testing.assert_close(again, bits[name][:n], rtol=0, atol=2e-3)
+        assert sum(p.numel() for p in model.model.parameters()) == model.notes["parameters"]
+
+
+def test_the_gaussian_is_scored_in_bits_of_integers():
+    """On white noise of 16 grey levels a Gaussian pays log2(s √(2πe)) bits, s the deviation of a uniform on [0, 16)."""
+    white = torch.randint(16, (400, 3, 32, 32), generator=gen(), dtype=torch.uint8)
+    bits = scores.gaussian_bits(white[:300], white[300:], 500, 2)
+    s = 16 / 12**0.5
+    assert abs(bits.mean() - math.log2(s * (2 * math.pi * math.e) ** 0.5)) < 0.02
 
 
 def test_bad_input_is_refused_with_what_is_allowed(tmp_path):

@@ -27,6 +27,7 @@ from .patches import patches
 from .residuals import LinearPrediction
 from .transformer import CausalTransformer
 
+WEIGHTS = Path(__file__).parents[1] / "weights"
 TRANSFORMER = dict(width=(64, "of the network"), depth=(3, "number of its blocks"), heads=(4, "of each block"))
 RNADE_ = dict(hidden=(96, "units of RNADE's hidden layer"), components=(6, "of RNADE's mixtures"))
 COMMON = dict(size=(8, "side of the square patches, at most 32"), seed=(0, "of weights and batches"),
@@ -60,10 +61,12 @@ class PixelModel(nn.Module):
 
 
 def load(path: str | os.PathLike) -> PixelModel:
-    """The model in a file of `main`, in float32 and eval mode; what is known about its training is in `.notes`.
+    """The model in a file of `main`, or a committed one by its name, such as "patches_transformer_residuals".
 
+    In float32 and eval mode; what is known about its training is in `.notes`.
     FileNotFoundError, or ValueError if the file is not whole or the weights do not fit.
     """
+    path = Path(path) if str(path).endswith(".safetensors") else WEIGHTS / f"{path}.safetensors"
     tensors, notes = files.load(path)
     if not {"model", "network"} <= notes.keys():
         raise ValueError(f"{path} does not say which network it belongs to: it was not written by dpmlib.autoregressive.pixels")
