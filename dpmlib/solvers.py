@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .denoiser import watched
 from .levels import Levels, check_grid
 from .noise import normal_like
 
@@ -88,6 +89,17 @@ def singlestep_orders(nfe: int, order: int) -> list[int]:
     return [order] * (nfe // order) + ([nfe % order] if nfe % order else [])
 
 
+def _inner_orders(grid, order):
+    """`singlestep_orders` for the steps between finite λ; a step from or to infinite λ is one of order 1."""
+    ends = [not bool(torch.isfinite(lam)) for lam in (grid.lam[0], grid.lam[-1])]
+    inner = len(grid) - 1 - sum(ends)
+    if order not in (1, 2, 3):
+        return [order]
+    if inner < 1:
+        return [1] * (len(grid) - 1)
+    return [1] * ends[0] + singlestep_orders(inner, order) + [1] * ends[1]
+
+
 def _checked_orders(grid, orders, predicts, rule, fits):
     check_grid(grid)
     if predicts not in ("x0", "eps"):
@@ -119,6 +131,8 @@ def _form(here: Levels, there: Levels, predicts: str, r: float) -> tuple[Tensor,
 
 def _step(here: Levels, there: Levels, known: Sequence[Levels], predicts: str, r: float, rule: str):
     """(a, b): x_t = a x_s + Σ_j b_j f_j with predictions f at the levels `known`, the first of them at `here`. float64."""
+    if predicts == "eps" and here.alpha == 0:
+        raise ValueError("predicts = 'eps' from α = 0: x_t says nothing of x_0 there, choose 'x0' or a later t_start")
     a, scale = _form(here, there, predicts, r)
     if len(known) > 1 and not all(torch.isfinite(v.lam) for v in (there, *known)):
         raise ValueError("a step to or from infinite λ (the data, or α = 0) must be of order 1")
@@ -128,10 +142,11 @@ def _step(here: Levels, there: Levels, known: Sequence[Levels], predicts: str, r
 
 
 def _apply(x: Tensor, a: float, b: Sequence[float], predictions: Sequence[Tensor]) -> Tensor:
-    x = a * x
+    dtype, half = x.dtype, x.dtype.itemsize < 4  # summed in float32: from λ = −9.9, a is 2·10⁴, and float16 ends at 65504
+    x = a * (x.float() if half else x)
     for weight, f in zip(b, predictions):
-        x = torch.add(x, f, alpha=weight)
-    return x
+        x.add_(f, alpha=weight)  # a * x is ours alone; in place, nothing is allocated
+    return x.to(dtype)
 
 
 def _predict(denoiser, x, level, predicts):
@@ -146,7 +161,7 @@ def _multistep(denoiser, x, grid, orders, predicts, r, rule, generator):
         known = [grid[j] for j in range(i, i - p, -1)]
         a, b = _step(grid[i], grid[i + 1], known, predicts, r, rule)
         plan.append((float(a), b.tolist()))
-    past = []  # newest first
+    past, denoiser = [], watched(denoiser, grid)  # newest first
     for i, (a, b) in enumerate(plan):
         past = [_predict(denoiser, x, grid[i], predicts), *past][: max(orders[i:])]
         x = _apply(x, a, b, past)
@@ -185,10 +200,10 @@ def ode_singlestep(denoiser, x: Tensor, grid: Levels, orders: int | Sequence[int
     The levels inside a step are its nodes, so that n intervals cost n evaluations whatever the orders, which sum to n.
     On a grid uniform in λ the nodes stand where the papers put them: the middle for order 2 (DPM-Solver-2,
     DPM-Solver++(2S)), thirds for order 3 (DPM-Solver-3, of order 3 only because its second node is at 2/3). `orders`: one number
-    (split by `singlestep_orders`) or a list. Yields the state after each step, `len(orders)` times.
+    (split by `singlestep_orders`, with a step of order 1 from or to infinite λ) or a list. Yields the state after each step.
     """
     if isinstance(orders, int):
-        orders = singlestep_orders(len(grid) - 1, orders)
+        orders = _inner_orders(grid, orders)
     orders = _checked_orders(grid, orders, predicts, rule, lambda o: sum(o) == len(grid) - 1)
     r, start, plan = 1.0 if predicts == "x0" else -1.0, 0, []
     for p in orders:
@@ -201,6 +216,7 @@ def ode_singlestep(denoiser, x: Tensor, grid: Levels, orders: int | Sequence[int
         last = _step(here, there, used, predicts, r, rule if p < 3 else "taylor")
         plan.append((nodes, [(float(a), b.tolist()) for a, b in (*stages, last)]))
         start += p
+    denoiser = watched(denoiser, grid)
     for nodes, (*stages, (a, b)) in plan:
         f = [_predict(denoiser, x, nodes[0], predicts)]
         for node, (stage_a, stage_b) in zip(nodes[1:], stages):
