@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .denoiser import watched
 from .levels import Levels, check_grid, combine
 from .noise import normal_like
 
@@ -71,6 +72,7 @@ def ancestral(denoiser, x: Tensor, grid: Levels, eta: float = 1.0,
     Raises ValueError for a grid out of order, η outside its range, negative or misshapen variances, a missing generator.
     """
     steps, table = kernel(grid, eta), _table(variance, grid)
+    denoiser = watched(denoiser, grid)
     for i, (here, there) in enumerate(zip(grid, grid[1:])):
         belief = denoiser(x, here)
         gamma, kappa, omega2 = steps.gamma[i], steps.kappa[i], steps.omega2[i]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .denoiser import watched
 from .levels import Levels, check_grid, with_data
 from .solvers import _apply, _multistep_plan, _predict, _step, ode_multistep
 
@@ -43,7 +44,7 @@ def karras(schedule, n: int, rho: float = 7.0, t_end: float | None = None, to_ze
 def _transfer(x: Tensor, eps: Tensor, here: Levels, there: Levels) -> Tensor:
     """DDIM's step with a given ε: y + (ρ_t − ρ_s) ε, in x."""
     a = there.alpha / here.alpha
-    return torch.add(a * x, eps, alpha=float(there.sigma - a * here.sigma))
+    return _apply(x, float(a), [float(there.sigma - a * here.sigma)], [eps])
 
 
 def heun(denoiser, x: Tensor, grid: Levels) -> Iterator[Tensor]:
@@ -52,6 +53,7 @@ def heun(denoiser, x: Tensor, grid: Levels) -> Iterator[Tensor]:
     Two evaluations a step, one in a step that ends at the data: 2n, or 2n − 1, for n steps. On a VE grid this is EDM's own.
     """
     check_grid(grid)
+    denoiser = watched(denoiser, grid)
     for here, there in zip(grid, grid[1:]):
         slope = denoiser(x, here).eps
         ahead = _transfer(x, slope, here, there)
@@ -72,7 +74,7 @@ def pndm(denoiser, x: Tensor, grid: Levels) -> Iterator[Tensor]:
     first step is one of Heun's, after which two, three and four ε's are known.
     """
     check_grid(grid)
-    past = []  # newest first
+    past, denoiser = [], watched(denoiser, grid)  # newest first
     for i, (here, there) in enumerate(zip(grid, grid[1:])):
         past = [denoiser(x, here).eps, *past][:4]
         eps = sum(w * e for w, e in zip(ADAMS[len(past) - 1], past))
@@ -103,6 +105,7 @@ def unipc(denoiser, x: Tensor, grid: Levels, orders: int | Sequence[int] = 2, pr
             steps.append(_step(grid[i], grid[i + 1], [*known, grid[i + 1]], predicts, r, "midpoint"))
         plan.append([(float(a), b.tolist()) for a, b in steps])
     past, ahead, correct = [], x, None  # x: corrected, ahead: predicted
+    denoiser = watched(denoiser, grid)
     for here, p, (predictor, *corrector) in zip(grid, orders, plan):
         new = _predict(denoiser, ahead, here, predicts)
         if correct is not None:

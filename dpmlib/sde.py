@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from .denoiser import watched
 from .levels import Levels, check_grid
 from .noise import normal_like
 from .schedules import Schedule
@@ -26,18 +27,10 @@ def forward_sde(x: Tensor, schedule: Schedule, times: Tensor, generator: torch.G
     times = torch.as_tensor(times, dtype=torch.float64)
     if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
         raise ValueError(f"times of shape {tuple(times.shape)}: need at least two, strictly increasing")
-    f, g2 = drift_diffusion(schedule, times[:-1])
+    f, g2 = drift_diffusion(schedule, schedule.checked(times)[:-1])
     for dt, f_i, g2_i in zip(times.diff(), f, g2):
         x = x + f_i * dt * x + (g2_i * dt).sqrt() * normal_like(x, generator)
         yield x
-
-
-def _checked_score(denoiser, x, level, step) -> Tensor:
-    """The score at `level`; a network that returns nonsense is named with the step and level at which it did."""
-    score = denoiser(x, level).score
-    if not bool(score.isfinite().all()):
-        raise FloatingPointError(f"step {step}, t = {float(level.t):.4g}, λ = {float(level.lam):.4g}: the score is not finite")
-    return score
 
 
 def euler_maruyama(denoiser, x: Tensor, grid: Levels, schedule: Schedule, zeta: float = 1.0,
@@ -47,16 +40,16 @@ def euler_maruyama(denoiser, x: Tensor, grid: Levels, schedule: Schedule, zeta: 
     x_s = x_t − (f x_t − (1 + ζ²)/2 g² ∇log q_t(x_t)) (t − s) + ζ g √(t − s) z. The grid may not end at the data (σ = 0), where the
     score is infinite. ζ = 0 is Euler's method for the probability-flow ODE and needs no generator.
 
-    Raises ValueError for a grid out of order or ζ < 0, FloatingPointError naming step and level if the score is not finite.
+    Raises ValueError for a grid out of order or ζ < 0; like every sampler, an error that names step and level if the network's
+    answer is of another shape (ValueError) or not finite (FloatingPointError): see `dpmlib.denoiser.watched`.
     """
     check_grid(grid)
     if not zeta >= 0:
         raise ValueError(f"zeta = {zeta}: must be at least 0")
-    f, g2 = drift_diffusion(schedule, grid.t[:-1])
+    denoiser, (f, g2) = watched(denoiser, grid), drift_diffusion(schedule, grid.t[:-1])
     for i, (here, there) in enumerate(zip(grid, grid[1:])):
         dt = here.t - there.t
-        score = _checked_score(denoiser, x, here, i)
-        x = x - f[i] * dt * x + 0.5 * (1 + zeta**2) * g2[i] * dt * score
+        x = x - f[i] * dt * x + 0.5 * (1 + zeta**2) * g2[i] * dt * denoiser(x, here).score
         if zeta > 0:
             x = x + zeta * (g2[i] * dt).sqrt() * normal_like(x, generator)
         yield x
@@ -68,10 +61,11 @@ def reverse_diffusion(denoiser, x: Tensor, grid: Levels, generator: torch.Genera
     With x_t = A x_s + B z going forward, A = α_t/α_s and B² = σ_t² − A² σ_s²: x_s = (2 − A) x_t + B² ∇log q_t(x_t) + B z.
     """
     check_grid(grid)
-    for i, (here, there) in enumerate(zip(grid, grid[1:])):
+    denoiser = watched(denoiser, grid)
+    for here, there in zip(grid, grid[1:]):
         A = here.alpha / there.alpha
         B2 = -(here.sigma**2) * torch.expm1(2 * (here.lam - there.lam))
-        x = (2 - A) * x + B2 * _checked_score(denoiser, x, here, i) + B2.sqrt() * normal_like(x, generator)
+        x = (2 - A) * x + B2 * denoiser(x, here).score + B2.sqrt() * normal_like(x, generator)
         yield x
 
 
@@ -83,8 +77,9 @@ def langevin(denoiser, x: Tensor, level: Levels, steps: int, step_size: float | 
     """
     if steps < 1 or (step_size is not None and not step_size > 0) or not snr > 0:
         raise ValueError(f"steps, step_size, snr = {steps}, {step_size}, {snr}: need at least one step and positive sizes")
-    for i in range(steps):
-        score, z = _checked_score(denoiser, x, level, i), normal_like(x, generator)
+    denoiser = watched(denoiser, level)
+    for _ in range(steps):
+        score, z = denoiser(x, level).score, normal_like(x, generator)
         size = step_size
         if size is None:
             size = 2 * (snr * z.flatten(1).norm(dim=1).mean() / score.flatten(1).norm(dim=1).mean()) ** 2
@@ -101,6 +96,7 @@ def predictor_corrector(denoiser, x: Tensor, grid: Levels, predictor: Callable[.
     check_grid(grid)
     if corrector_steps < 0:
         raise ValueError(f"corrector_steps = {corrector_steps}: must be at least 0")
+    denoiser = watched(denoiser, grid)
     for i in range(len(grid) - 1):
         *_, x = predictor(denoiser, x, grid[i : i + 2])
         if corrector_steps and grid.sigma[i + 1] > 0:
