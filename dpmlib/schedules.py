@@ -56,7 +56,7 @@ class Schedule:
 
         At a knot of a discrete chain: the slopes of the later interval.
         """
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             t = self.checked(t).detach().clone().requires_grad_()
             log_alpha = self.log_alpha(t) + 0 * t  # VE's is a constant, which has no graph
             slope, = torch.autograd.grad(log_alpha.sum(), t)

@@ -206,6 +206,12 @@ def test_a_network_of_another_shape_is_named(sample):
 
 
 @each_sampler
+def test_samplers_run_in_inference_mode(sample):
+    with torch.inference_mode():
+        assert last(sample(mixture().denoiser(), randn(3, 2), d.levels(LINEAR, 4))).isfinite().all()
+
+
+@each_sampler
 def test_a_grid_in_the_wrong_order_is_named(sample):
     grid = d.levels(LINEAR, 10)
     for order in (torch.arange(10, -1, -1), torch.tensor([0, 1, 3, 2, 4, 5, 6, 7, 8, 9, 10]), torch.tensor([0, 1, 1, 2])):
