@@ -99,8 +99,10 @@ def final_moments(monkeypatch, n, spacing, order, rule):
     return (mean - there.alpha * 0.7).item(), (variance - there.alpha**2 * 0.25 - there.sigma**2).item()
 
 
-@pytest.mark.parametrize("order, rule, weak", [(1, "midpoint", 1), (2, "midpoint", 2), (2, "taylor", 2), (3, "taylor", 2)])
-@pytest.mark.parametrize("spacing", ["lam", "time"])
+@pytest.mark.parametrize("spacing, order, rule, weak", [
+    ("lam", 1, "midpoint", 1), ("lam", 2, "midpoint", 2), ("lam", 2, "taylor", 2), ("lam", 3, "taylor", 2),
+    ("time", 1, "midpoint", 1), ("time", 2, "midpoint", 2), ("time", 2, "taylor", 2),
+])
 def test_weak_orders_of_the_sde_solver(monkeypatch, spacing, order, rule, weak, record_property):
     """Means are exact on Gaussian data, variances of weak order 1 and 2; a third prediction does not make it 3."""
     errors = [final_moments(monkeypatch, n, spacing, order, rule) for n in (400, 800)]
