@@ -54,7 +54,8 @@ def probability_flow(denoiser, schedule: Schedule, clock: str = "t") -> Field:
 def runge_kutta(field: Field, x: Tensor, knots: Tensor, order: int = 4) -> Iterator[Tensor]:
     """An explicit Runge–Kutta method of order 1 to 4 from x at knots[0] along `knots`; yields each state.
 
-    A step costs `order` evaluations. `knots` float64, strictly increasing or strictly decreasing.
+    A step costs `order` evaluations. `knots` float64, strictly increasing or strictly decreasing. A FloatingPointError of the
+    field is raised with the number of the step.
     """
     if order not in TABLEAUS:
         raise ValueError(f"order = {order}: choose 1, 2, 3 or 4")
@@ -62,13 +63,16 @@ def runge_kutta(field: Field, x: Tensor, knots: Tensor, order: int = 4) -> Itera
     if knots.ndim != 1 or len(knots) < 2 or not (bool((knots.diff() > 0).all()) or bool((knots.diff() < 0).all())):
         raise ValueError(f"knots of shape {tuple(knots.shape)}: need at least two, all increasing or all decreasing")
     nodes, rows, weights = TABLEAUS[order]
-    for s, h in zip(knots, knots.diff()):
+    for i, (s, h) in enumerate(zip(knots, knots.diff())):
         slopes = []
         for c, row in zip(nodes, rows):
             inner = x
             for a, slope in zip(row, slopes):
                 inner = inner + float(a * h) * slope if a else inner
-            slopes.append(field(inner, s + c * h))
+            try:
+                slopes.append(field(inner, s + c * h))
+            except FloatingPointError as error:
+                raise FloatingPointError(f"step {i}, {error}") from None
         for b, slope in zip(weights, slopes):
             x = x + float(b * h) * slope if b else x
         yield x
