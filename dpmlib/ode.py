@@ -29,7 +29,10 @@ def _level(schedule, clock, s):
     """The level at clock value `s`, with d log α/d(clock) and d λ/d(clock)."""
     if clock not in ("t", "lam"):
         raise ValueError(f"clock = {clock!r}: choose 't' or 'lam'")
-    t = s if clock == "t" else schedule.t_of_lam(s).clamp(0, schedule.t_max)
+    t = s if clock == "t" else schedule.t_of_lam(s)
+    if clock == "lam":  # rounding is mended; a λ that lies outside is left for the schedule to refuse
+        inside = t.clamp(0, schedule.t_max)
+        t = torch.where((t - inside).abs() < 1e-6 * schedule.t_max, inside, t)
     f, lam_rate = schedule.rates(t)
     return schedule.level(t), (f, lam_rate) if clock == "t" else (f / lam_rate, torch.ones_like(f))
 

@@ -243,3 +243,12 @@ def test_times_outside_the_schedule_are_named(t):
                  lambda: ODE(randn(2, 2), torch.tensor(t, dtype=torch.float64))):
         with pytest.raises(ValueError, match="t =|t_end|times|outside"):
             call()
+
+
+@pytest.mark.parametrize("schedule", [LINEAR, d.CosineVP(), d.VE(), d.DiscreteVP.linear(100)], ids=repr)
+def test_a_lam_outside_the_schedule_is_named(schedule):
+    field = d.probability_flow(mixture().denoiser(), schedule, "lam")
+    end = schedule.lam(schedule.t_max)
+    assert field(randn(2, 2), end).isfinite().all()  # the end itself, whatever rounding makes of its time
+    with pytest.raises(ValueError, match="outside"):
+        field(randn(2, 2), end - 0.1)
