@@ -1,6 +1,6 @@
 """The score of 8 × 8 patches of CIFAR-10 in grey, learned by denoising score matching: `python benchmarks/patch_score.py`.
 
-Writes dpmlib/weights/patch_score.safetensors, which the chapter on score matching reads. A minute or two on one core.
+Writes dpmlib/weights/patch_score.safetensors, which the chapter on score matching reads. Ten minutes of one busy core.
 """
 
 import math
