@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from test_laws import mixture, randn
 
 import dpmlib as d
 from dpmlib import bridge
@@ -78,6 +79,18 @@ def test_ddim_states_are_those_of_diffusers(pipeline, kind, ours, schedule):
     for solve in (lambda: d.ancestral(denoiser, X, grid[i:], eta=0), lambda: d.ode_multistep(denoiser, X, grid[i:], 1)):
         for mine, theirs in zip(solve(), states, strict=True):
             assert (mine - theirs).abs().max() < 1e-4 * max(1, theirs.abs().max())
+
+
+def test_steps_that_do_not_divide_the_chain():
+    """Its DDIM steps by floor(1000/n), whatever its timesteps are: at n = 60 that is twice as far from the exact ODE as the grid."""
+    denoiser, chain, x = mixture().denoiser(), d.DiscreteVP.linear(1000), randn(64, 2, seed=7)
+    exact = last(d.ode_multistep(denoiser, x, d.levels(chain, 300, "lam", to_zero=True), 3, rule="taylor"))
+    ours = last(d.ancestral(denoiser, x, bridge.chain_grid(chain, 60), eta=0))
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(60)
+    for t in scheduler.timesteps:
+        x = scheduler.step(denoiser(x, chain.level((float(t) + 1) / 1000)).eps, t, x).prev_sample
+    assert (ours - exact).square().mean().sqrt() < 0.6 * (x - exact).square().mean().sqrt()
 
 
 def test_ddim_pipeline_images(pipeline, tmp_path):
