@@ -8,7 +8,7 @@ from test_laws import mixture, randn
 
 import dpmlib as d
 
-MIXTURE, X, VP, END = mixture(), randn(64, 2, seed=7), d.LinearVP(), 1e-2
+MIXTURE, X, VP, END = mixture(), randn(32, 2, seed=7), d.LinearVP(), 1e-2
 
 
 def end(run):
@@ -27,7 +27,7 @@ def reference():
     return d.solve_adaptive(field, X, VP.lam(1.0), VP.lam(END), 1e-12, 1e-12, "DOP853")[0]
 
 
-@pytest.mark.parametrize("order, tolerances", [(2, (1e-3, 1e-4, 1e-5)), (3, (1e-4, 1e-5, 1e-6))])
+@pytest.mark.parametrize("order, tolerances", [(2, (1e-2, 1e-3, 1e-4)), (3, (1e-3, 1e-4, 1e-5))])
 @pytest.mark.parametrize("predicts", ["eps", "x0"])
 def test_error_is_proportional_to_the_tolerance(reference, order, tolerances, predicts, record_property):
     errors = []
@@ -64,7 +64,7 @@ def test_first_step_is_the_pair_of_singlesteps():
 
 def test_a_grid_uniform_in_lam_is_hard_to_beat(reference, record_property):
     """At equal evaluations the adaptive pair is within a small factor of the fixed grid, on either side."""
-    for order, tol in ((2, 1e-4), (3, 1e-6)):
+    for order, tol in ((2, 1e-3), (3, 1e-5)):
         run = d.adaptive(MIXTURE.denoiser(), X, VP, order, tol, tol, t_end=END)
         adaptive = rmse(end(run), reference)
         steps = run.evaluations // order
