@@ -13,7 +13,7 @@ from diffusers import DPMSolverMultistepScheduler
 
 import dpmlib
 
-SHAPE, STEPS, ROUNDS = (64, 3, 32, 32), 50, 15
+SHAPE, STEPS, ROUNDS = (64, 3, 32, 32), 50, 25
 
 
 def ours(x, out):
