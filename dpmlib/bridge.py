@@ -5,7 +5,7 @@ an optional extra, but to read a pipeline from a folder.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import torch
@@ -16,7 +16,7 @@ from .levels import Levels, diffuse, with_data
 from .noise import normal_like
 from .posterior import Posterior, mean_from_output
 from .schedules import DiscreteVP
-from .solvers import _apply, _multistep_plan, _step
+from .solvers import _apply, _multistep_coefficients, _multistep_plan
 
 PREDICTION_TYPES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 
@@ -182,19 +182,11 @@ class SolverScheduler:
             if not bool(close.any()):
                 raise ValueError(f"timestep = {float(timestep):g} is none of {self._numbers.tolist()}")
             self._next = int(close.nonzero()[0])
-            self._plan, self._past = _coefficients(self._grid[self._next:], self._order, self._form, self._rule, self._random), []
+            grid, self._past = self._grid[self._next:], []
+            r = 2.0 if self._random else 1.0 if self._form == "x0" else -1.0
+            self._plan = iter(_multistep_coefficients(grid, _multistep_plan(grid, self._order, self._form, self._rule),
+                                                      self._form, r, self._rule))
         elif not (isinstance(timestep, Tensor) and timestep.is_cuda):  # to look at one on the GPU would be to wait for it
             if abs(float(timestep) - float(self._numbers[self._next])) > 1e-3:
                 raise ValueError(f"timestep = {float(timestep):g}: it is the turn of {float(self._numbers[self._next]):g}")
         return self._next
-
-
-def _coefficients(grid: Levels, order: int, form: str, rule: str, random: bool) -> Iterator[tuple[float, list[float], float]]:
-    """(a, b, std) for each step: x_t = a x_s + Σ_j b_j f_j + std z, all computed now."""
-    r = 2.0 if random else 1.0 if form == "x0" else -1.0
-    plan = []
-    for i, p in enumerate(_multistep_plan(grid, order, form, rule)):
-        a, b = _step(grid[i], grid[i + 1], [grid[j] for j in range(i, i - p, -1)], form, r, rule)
-        std = grid.sigma[i + 1] * torch.sqrt(-torch.expm1(2 * (grid.lam[i] - grid.lam[i + 1]))) if random else 0.0
-        plan.append((float(a), b.tolist(), float(std)))
-    return iter(plan)

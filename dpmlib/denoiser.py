@@ -103,28 +103,32 @@ def watched(denoiser: Believer, grid: Levels) -> Believer:
         return denoiser
     last, calls, first_bad = len(grid) - 2 if grid.t.ndim else None, 0, None
 
-    def fail(kind, step, level, what):
-        return kind(f"step {step}, t = {float(level.t):.4g}, λ = {float(level.lam):.4g}: {what}")
+    def step_of(level):
+        return calls - 1 if last is None else int((grid.t[:-1] >= level.t).sum()) - 1
+
+    def fail(kind, level, what):
+        return kind(f"step {step_of(level)}, t = {float(level.t):.4g}, λ = {float(level.lam):.4g}: {what}")
 
     def asked(x, level, **condition):
         nonlocal calls, first_bad
-        step, calls = calls if last is None else int((grid.t[:-1] >= level.t).sum()) - 1, calls + 1
+        calls += 1
         try:
             belief = denoiser(x, level, **condition)
         except ValueError as error:
-            raise fail(ValueError, step, level, error) from error
+            raise fail(ValueError, level, error) from error
         if belief.mean.shape != x.shape:
-            raise fail(ValueError, step, level, f"a mean of shape {tuple(belief.mean.shape)} for x of shape {tuple(x.shape)}")
+            raise fail(ValueError, level, f"a mean of shape {tuple(belief.mean.shape)} for x of shape {tuple(x.shape)}")
         # a sum is finite if and only if its terms are, short of overflow, and costs one pass and no memory
         total = belief.mean.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))
         if x.device.type == "cpu" or last is None:
             if not math.isfinite(total):
-                raise fail(FloatingPointError, step, level, "the network's answer is not finite")
+                raise fail(FloatingPointError, level, "the network's answer is not finite")
             return belief
+        step = step_of(level)
         bad = torch.where(total.isfinite(), last + 1, step)
         first_bad = bad if first_bad is None else torch.minimum(first_bad, bad)
         if step == last and (step := int(first_bad)) <= last:
-            raise fail(FloatingPointError, step, grid[step], "the network's answer is not finite")
+            raise fail(FloatingPointError, grid[step], "the network's answer is not finite")
         return belief
 
     asked.watched = True

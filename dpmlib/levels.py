@@ -103,7 +103,7 @@ def combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
     if x.dtype.itemsize < 4:  # both terms may be larger than float16 can hold, where their sum is not
         return combine(a, x.float(), b, y.float()).to(x.dtype)
     if a.ndim == b.ndim == 0:
-        return torch.add(a * x, y, alpha=float(b))
+        return (float(a) * x).add_(y, alpha=float(b))
     return torch.addcmul(per_sample(a, x) * x, per_sample(b, x), y)
 
 

@@ -11,6 +11,7 @@ The integrand is replaced by a polynomial through past predictions at λ_s + τ_
 Σ_j w_j τ_j^k = m_k, the moments m_k = ∫_0^h τ^k r e^{−r(h − τ)} dτ.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -50,20 +51,18 @@ def weights(lams: Sequence[Tensor], r: float, rule: str) -> Tensor:
     (DPM-Solver-2M and DPM-Solver++(2M)). "published" is "midpoint" at order 2 and, at order 3, the formula of the papers' code,
     whose second difference lacks a factor 2, so that it is of order 2.
     """
-    there, here = lams[0], lams[1]
+    there, here, *earlier = map(float, lams)
     p, h = len(lams) - 1, there - here
-    if not torch.isfinite(h):
+    if not math.isfinite(h):
         return torch.ones(1, dtype=torch.float64)  # only order 1 in x_0 form comes here: m_0 = 1 − e^{−∞}
     if p == 1 or (p == 2 and rule != "taylor"):
-        c = moments(r * h, 1)
-        if p == 1:
-            return c
-        c = torch.cat([c, c / 2])
-    else:
-        c = moments(r * h, p)
+        total = -math.expm1(-r * h)  # m_0
+        older = [total / 2 * h / (lam - here) for lam in earlier]  # the newest offset is 0: nothing to solve
+        return torch.tensor([total - sum(older), *older], dtype=torch.float64)
+    c = moments(torch.tensor(r * h, dtype=torch.float64), p)
     if p == 3 and rule == "published":
         c[2] = c[2] / 2
-    offsets = torch.stack([(lam - here) / h for lam in lams[1:]])
+    offsets = torch.tensor([0.0, *((lam - here) / h for lam in earlier)], dtype=torch.float64)
     powers = offsets.unsqueeze(0) ** torch.arange(p, dtype=torch.float64).unsqueeze(1)
     return torch.linalg.solve(powers, c)
 
@@ -71,9 +70,10 @@ def weights(lams: Sequence[Tensor], r: float, rule: str) -> Tensor:
 def multistep_orders(grid: Levels, order: int) -> list[int]:
     """Orders for each step of `grid`: as high as `order` and the predictions so far allow, 1 where λ is infinite."""
     known, orders = 0, []
-    for here, there in zip(grid.lam, grid.lam[1:]):
-        known = known + 1 if torch.isfinite(here) else 0
-        orders.append(max(1, min(order, known)) if torch.isfinite(there) else 1)
+    finite = grid.lam.isfinite().tolist()
+    for here, there in zip(finite, finite[1:]):
+        known = known + 1 if here else 0
+        orders.append(max(1, min(order, known)) if there else 1)
     return orders
 
 
@@ -91,7 +91,7 @@ def singlestep_orders(nfe: int, order: int) -> list[int]:
 
 def _inner_orders(grid, order):
     """`singlestep_orders` for the steps between finite λ; a step from or to infinite λ is one of order 1."""
-    ends = [not bool(torch.isfinite(lam)) for lam in (grid.lam[0], grid.lam[-1])]
+    ends = [not math.isfinite(lam) for lam in (grid.lam[0], grid.lam[-1])]
     inner = len(grid) - 1 - sum(ends)
     if order not in (1, 2, 3):
         return [order]
@@ -134,7 +134,7 @@ def _step(here: Levels, there: Levels, known: Sequence[Levels], predicts: str, r
     if predicts == "eps" and here.alpha == 0:
         raise ValueError("predicts = 'eps' from α = 0: x_t says nothing of x_0 there, choose 'x0' or a later t_start")
     a, scale = _form(here, there, predicts, r)
-    if len(known) > 1 and not all(torch.isfinite(v.lam) for v in (there, *known)):
+    if len(known) > 1 and not all(math.isfinite(v.lam) for v in (there, *known)):
         raise ValueError("a step to or from infinite λ (the data, or α = 0) must be of order 1")
     if predicts == "eps" and there.sigma == 0:
         return a, -(there.alpha * here.sigma / here.alpha).reshape(1)  # the limit of σ_t (1 − e^h)
@@ -154,20 +154,25 @@ def _predict(denoiser, x, level, predicts):
     return belief.mean if predicts == "x0" else belief.eps
 
 
+def _multistep_coefficients(grid, orders, predicts, r, rule) -> list[tuple[float, list[float], float]]:
+    """(a, b, std) of each step, once per grid: x_t = a x_s + Σ_j b_j f_j + std z, newest prediction first; std = 0 but for r = 2."""
+    steps, plan = list(grid), []
+    for i, (p, here, there) in enumerate(zip(orders, steps, steps[1:])):
+        a, b = _step(here, there, steps[i + 1 - p : i + 1][::-1], predicts, r, rule)
+        std = there.sigma * torch.sqrt(-torch.expm1(2 * (here.lam - there.lam))) if r == 2 else 0.0
+        plan.append((float(a), b.tolist(), float(std)))
+    return plan
+
+
 def _multistep(denoiser, x, grid, orders, predicts, r, rule, generator):
     """The common loop: coefficients once per grid, then one prediction a step."""
-    plan = []
-    for i, p in enumerate(orders):
-        known = [grid[j] for j in range(i, i - p, -1)]
-        a, b = _step(grid[i], grid[i + 1], known, predicts, r, rule)
-        plan.append((float(a), b.tolist()))
+    plan = _multistep_coefficients(grid, orders, predicts, r, rule)
     past, denoiser = [], watched(denoiser, grid)  # newest first
-    for i, (a, b) in enumerate(plan):
-        past = [_predict(denoiser, x, grid[i], predicts), *past][: max(orders[i:])]
+    for i, (here, (a, b, std)) in enumerate(zip(grid, plan)):
+        past = [_predict(denoiser, x, here, predicts), *past][: max(orders[i:])]
         x = _apply(x, a, b, past)
-        if generator is not None and grid.sigma[i + 1] > 0:
-            std = grid.sigma[i + 1] * torch.sqrt(-torch.expm1(2 * (grid.lam[i] - grid.lam[i + 1])))
-            x = torch.add(x, normal_like(x, generator), alpha=float(std))
+        if std > 0:
+            x = torch.add(x, normal_like(x, generator), alpha=std)
         yield x
 
 
