@@ -20,8 +20,10 @@ test: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 
+# Each beside its peer, in the same run. The other files of benchmarks/ are the long commands behind the results in dpmlib/weights.
+PEERS := ancestral solver_cost toy_ddpm training nade kv_cache trajectory
 bench: $(READY)
-	for f in benchmarks/*.py; do echo "== $$f"; $(PY) $$f || exit 1; done
+	for f in $(PEERS); do echo "== $$f"; $(PY) benchmarks/$$f.py || exit 1; done
 
 # Re-execute chapters in place: all of them, or make notebooks N="book/denoising/ddpm.ipynb"
 notebooks: $(READY)

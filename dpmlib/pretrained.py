@@ -27,7 +27,7 @@ def pretrained(name: str | os.PathLike = "cifar10", device: torch.device | str =
     """
     path = Path(name) if str(name).endswith(".safetensors") else WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
-        known = sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))
+        known = sorted(p.stem for p in WEIGHTS.glob("*.safetensors") if "unet" in files.load(p)[1])  # there are other models, too
         raise ValueError(f"name={str(name)!r} is no file and no network of this package, which has {known}")
     tensors, notes = files.load(path)
     if not {"unet", "betas"} <= notes.keys():
