@@ -103,7 +103,10 @@ def combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
     if x.dtype.itemsize < 4:  # both terms may be larger than float16 can hold, where their sum is not
         return combine(a, x.float(), b, y.float()).to(x.dtype)
     if a.ndim == b.ndim == 0:
-        return (float(a) * x).add_(y, alpha=float(b))
+        scaled = float(a) * x
+        if scaled.shape == y.shape and scaled.dtype == y.dtype:
+            return scaled.add_(y, alpha=float(b))  # in place: nothing is allocated
+        return torch.add(scaled, y, alpha=float(b))
     return torch.addcmul(per_sample(a, x) * x, per_sample(b, x), y)
 
 

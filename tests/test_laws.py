@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import dpmlib as d
+from dpmlib.levels import combine
 
 VP = [d.LinearVP(), d.CosineVP(), d.DiscreteVP.linear(1000), d.DiscreteVP.cosine(1000)]
 ALL = [*VP, d.SubVP(), d.VE(), d.Flow()]
@@ -406,3 +407,17 @@ def test_bits_per_dim():
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_combining_broadcasts_promotes_and_leaves_its_arguments_alone():
+    a, b = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 2, generator=g), torch.randn(4, 3, 2, generator=g)
+    before = x.clone(), y.clone()
+    for other in (y, y[0], y.double(), y[:, :1]):
+        together = combine(a, x, b, other)
+        torch.testing.assert_close(together, 2 * x - 3 * other)
+    assert torch.equal(x, before[0]) and torch.equal(y, before[1])
+    x.requires_grad_()
+    combine(a, x, b, y[0]).sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 2.0))
