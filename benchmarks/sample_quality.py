@@ -1,0 +1,67 @@
+"""How good the trained network's samples are, by evaluations: distances of distributions, where solver_quality.py has that of states.
+
+    python benchmarks/sample_quality.py      writes dpmlib/weights/sample_quality.json; two processes of one thread
+
+All solvers start from the same noises, without labels, and end at t = 1/1000. Their samples, clipped to [−1, 1], are compared with test
+images: by the energy distance of whole images, and by the Fréchet distance of the 48 numbers of an image averaged to 4 × 4 pixels.
+"""
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+from torch.nn.functional import avg_pool2d
+
+import dpmlib as d
+
+COUNT, SEED = 192, 0
+SOLVERS = {
+    "DDIM": ("time", lambda f, x, g: d.ode_multistep(f, x, g, 1)),
+    "DPM-Solver++(2M)": ("lam", lambda f, x, g: d.ode_multistep(f, x, g, 2)),
+    "SDE-DPM-Solver++(2M)": ("lam", lambda f, x, g: d.sde_multistep(f, x, g, 2, generator=torch.Generator().manual_seed(SEED + 1))),
+}
+RUNS = [("DDIM", 40), ("DDIM", 20), ("DPM-Solver++(2M)", 20), ("SDE-DPM-Solver++(2M)", 20), ("DDIM", 10), ("DPM-Solver++(2M)", 10),
+        ("SDE-DPM-Solver++(2M)", 10), ("DDIM", 5), ("DPM-Solver++(2M)", 5)]
+
+
+@torch.inference_mode()
+def samples(solver, n, count=COUNT):
+    torch.set_num_threads(1)
+    denoiser, x = d.pretrained("cifar10"), torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(SEED))
+    spacing, solve = SOLVERS[solver]
+    *_, x = solve(denoiser, x, d.levels(denoiser.schedule, n, spacing))
+    return x.clamp(-1, 1)
+
+
+def pooled(images):
+    return avg_pool2d(images, 8).flatten(1)
+
+
+def scores(images, real):
+    """Energy distance of whole images, and Fréchet distance of the pooled ones, with the energy distance's jackknife error over samples."""
+    flat, truth = images.flatten(1), real.flatten(1)
+    parts = [d.metrics.energy_distance(torch.cat([flat[:i], flat[i + len(flat) // 8:]]), truth) for i in range(0, len(flat), len(flat) // 8)]
+    spread = torch.tensor(parts, dtype=torch.float64)
+    return {"energy": d.metrics.energy_distance(flat, truth), "energy_error": float((7 / 8 * (spread - spread.mean()).square().sum()).sqrt()),
+            "frechet_pooled": float(d.metrics.frechet_distance(pooled(images), pooled(real)))}
+
+
+def main():
+    test = d.data.to_unit(d.data.cifar10("test")[0])
+    real, other = test[:5000], test[5000:]
+    with torch.multiprocessing.get_context("spawn").Pool(2) as pool:
+        made = pool.starmap(samples, RUNS, chunksize=1)
+    rows = [{"solver": solver, "evaluations": n, **scores(images, real)} for (solver, n), images in zip(RUNS, made)]
+    floor = scores(other[:COUNT], real)
+    here = Path(__file__).resolve().parents[1]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
+    notes = dict(command="python benchmarks/sample_quality.py", commit=commit, seed=SEED, device=f"{platform.machine()} CPU, 2 processes of 1 thread",
+                 torch=torch.__version__, samples=COUNT, real="test images 0 to 4999", test_images_5000_on=floor, rows=rows)
+    (here / "dpmlib" / "weights" / "sample_quality.json").write_text(json.dumps(notes, indent=1) + "\n")
+    print(json.dumps(notes, indent=1))
+
+
+if __name__ == "__main__":
+    main()
