@@ -39,26 +39,29 @@ def pooled(images):
     return avg_pool2d(images, 8).flatten(1)
 
 
-def scores(images, real):
-    """Energy distance of whole images, and Fréchet distance of the pooled ones, with the energy distance's jackknife error over samples."""
+def scores(images, real, parts=8):
+    """Energy distance of whole images, its jackknife error over eighths of the samples, and the Fréchet distance of the pooled images."""
     flat, truth = images.flatten(1), real.flatten(1)
-    parts = [d.metrics.energy_distance(torch.cat([flat[:i], flat[i + len(flat) // 8:]]), truth) for i in range(0, len(flat), len(flat) // 8)]
-    spread = torch.tensor(parts, dtype=torch.float64)
-    return {"energy": d.metrics.energy_distance(flat, truth), "energy_error": float((7 / 8 * (spread - spread.mean()).square().sum()).sqrt()),
+    part = len(flat) // parts
+    without = [d.metrics.energy_distance(torch.cat([flat[:i], flat[i + part:]]), truth) for i in range(0, parts * part, part)]
+    spread = torch.tensor(without, dtype=torch.float64)
+    error = ((parts - 1) / parts * (spread - spread.mean()).square().sum()).sqrt()
+    return {"energy": d.metrics.energy_distance(flat, truth), "energy_error": float(error),
             "frechet_pooled": float(d.metrics.frechet_distance(pooled(images), pooled(real)))}
 
 
 def main():
     test = d.data.to_unit(d.data.cifar10("test")[0])
-    real, other = test[:5000], test[5000:]
+    real, other = test[:1000], test[1000:]
     with torch.multiprocessing.get_context("spawn").Pool(2) as pool:
         made = pool.starmap(samples, RUNS, chunksize=1)
     rows = [{"solver": solver, "evaluations": n, **scores(images, real)} for (solver, n), images in zip(RUNS, made)]
     floor = scores(other[:COUNT], real)
     here = Path(__file__).resolve().parents[1]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
-    notes = dict(command="python benchmarks/sample_quality.py", commit=commit, seed=SEED, device=f"{platform.machine()} CPU, 2 processes of 1 thread",
-                 torch=torch.__version__, samples=COUNT, real="test images 0 to 4999", test_images_5000_on=floor, rows=rows)
+    notes = dict(command="python benchmarks/sample_quality.py", commit=commit, seed=SEED, samples=COUNT, torch=torch.__version__,
+                 device=f"{platform.machine()} CPU, 2 processes of 1 thread", real="the first 1000 test images",
+                 test_images=floor, rows=rows)
     (here / "dpmlib" / "weights" / "sample_quality.json").write_text(json.dumps(notes, indent=1) + "\n")
     print(json.dumps(notes, indent=1))
 
