@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d
 
 import dpmlib as d
 
-COUNT, SEED = 192, 0
+COUNT, SEED = 512, 0
 SOLVERS = {
     "DDIM": ("time", lambda f, x, g: d.ode_multistep(f, x, g, 1)),
     "DPM-Solver++(2M)": ("lam", lambda f, x, g: d.ode_multistep(f, x, g, 2)),
