@@ -8,7 +8,6 @@ Each image has a generator of its own, so any of them can be measured again by i
 import argparse
 import json
 import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 
 import dpmlib
 from dpmlib.data import cifar10, to_unit
+from dpmlib.recipe import _commit
 
 RESULT = Path(dpmlib.__file__).parent / "weights" / "cifar10_ode.json"
 BIN = 2 / 255  # the width of a grey level, in units of to_unit
@@ -70,11 +70,6 @@ def bits_of(denoiser, image, index, c, steps=20, order=4, strata=40, seed=0):
     return [round(v.item(), 6) for v in (uniform, bound.bits_per_dim(), sde)]
 
 
-def commit():
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    return found.stdout.strip() or None
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=128)
@@ -84,7 +79,7 @@ def main():
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    denoiser, images, revision = dpmlib.pretrained("cifar10"), cifar10("test")[0], commit()
+    denoiser, images, revision = dpmlib.pretrained("cifar10"), cifar10("test")[0], _commit()
     c = last_variance(denoiser, cifar10("train")[0][:200], given.seed)
     rows, start = [], time.process_time()
     for i in range(given.images):

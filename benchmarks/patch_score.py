@@ -4,7 +4,6 @@ Writes dpmlib/weights/patch_score.safetensors, which the chapter on score matchi
 """
 
 import math
-import subprocess
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from dpmlib.data import cifar10, to_unit
 from dpmlib.losses import denoising_loss, random_level
 from dpmlib.nets import MLP, Preconditioned
 from dpmlib.noise import normal_like
+from dpmlib.recipe import _commit
 from dpmlib.train import fit
 
 FILE = Path(__file__).parents[1] / "dpmlib" / "weights" / "patch_score.safetensors"
@@ -41,9 +41,8 @@ def main():
     net = Preconditioned(MLP(**NET), LinearVP())
     run = fit(net, loss, data, STEPS, generator=torch.Generator().manual_seed(SEED + 1), batch=BATCH, lr=2e-3, cooldown=0.7)
     final = math.fsum(row["loss"] for row in run.log[-10:]) / 10
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=FILE.parent).stdout.strip()
     checkpoint.save(FILE, {k: v.half() for k, v in run.model.state_dict().items()}, net=NET, command="python benchmarks/patch_score.py",
-                    commit=commit, seed=SEED, device="cpu, one thread", steps=STEPS, batch=BATCH, centre=CENTRE, spread=SPREAD,
+                    commit=_commit(), seed=SEED, device="cpu, one thread", steps=STEPS, batch=BATCH, centre=CENTRE, spread=SPREAD,
                     patches=len(data), loss=round(final, 4))
     print(f"loss {final:.4f}")
 

@@ -12,7 +12,6 @@ the image where the exact solution ends. The third writes the eigenvalues of the
 
 import json
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 
 import dpmlib as d
+from dpmlib.recipe import _commit
 from dpmlib.rivals import karras
 
 IMAGES, SEED, REFERENCE, BUDGETS = 16, 0, 200, (6, 10, 20, 40)
@@ -104,8 +104,7 @@ def table():
 
 
 def provenance(words):
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    return {"command": " ".join(["OMP_NUM_THREADS=1 python benchmarks/solver_quality.py", *words]), "commit": commit, "seed": SEED,
+    return {"command": " ".join(["OMP_NUM_THREADS=1 python benchmarks/solver_quality.py", *words]), "commit": _commit(), "seed": SEED,
             "device": f"{platform.machine()} CPU, 1 thread", "torch": torch.__version__}
 
 

@@ -10,7 +10,6 @@ bound from test images, as in the paper.
 
 import json
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from .levels import Levels, diffuse
 from .likelihood import log_bin
 from .noise import normal_like
 from .pretrained import WEIGHTS, pretrained
+from .recipe import _commit
 from .trajectory import even
 
 IMAGES, SEEDS = 64, {"train": 0, "test": 1}
@@ -118,8 +118,7 @@ def main(path: str) -> None:
     unet, steps = pretrained("cifar10"), visited()
     chain = unet.schedule
     grid = chain.level(torch.tensor(steps, dtype=torch.float64) / chain.N)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    result = {"command": "OMP_NUM_THREADS=1 python -m dpmlib.statistics " + path, "commit": commit, "seeds": SEEDS,
+    result = {"command": "OMP_NUM_THREADS=1 python -m dpmlib.statistics " + path, "commit": _commit(), "seeds": SEEDS,
               "device": f"{platform.machine()} CPU, {torch.get_num_threads()} thread", "torch": torch.__version__,
               "network": "cifar10", "condition": None, "images": IMAGES, "steps": steps}
     x0, noise = images("train", IMAGES)

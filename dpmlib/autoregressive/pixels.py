@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import checkpoint as files
 from ..data import cifar10
 from ..likelihood import bits_per_dim
+from ..pretrained import WEIGHTS
 from ..recipe import _commit, _device
 from ..train import fit
 from .nade import RNADE
@@ -27,7 +28,6 @@ from .patches import patches
 from .residuals import LinearPrediction
 from .transformer import CausalTransformer
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
 TRANSFORMER = dict(width=(64, "of the network"), depth=(3, "number of its blocks"), heads=(4, "of each block"))
 RNADE_ = dict(hidden=(96, "units of RNADE's hidden layer"), components=(6, "of RNADE's mixtures"))
 COMMON = dict(size=(8, "side of the square patches, at most 32"), seed=(0, "of weights and batches"),
