@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import checkpoint as files
 from . import data
 from .denoiser import Denoiser
 from .losses import denoising_loss, random_level
 from .nets import Preconditioned
 from .noise import normal_like
-from .pretrained import export
+from .pretrained import export, pretrained
 from .schedules import DiscreteVP
 from .train import Trained, fit
 from .unet import UNet
@@ -118,6 +119,7 @@ def main(arguments=None) -> Trained:
     parser.add_argument("--preset", choices=PRESETS, default="cifar10-tiny")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the checkpoint, the weights and the log")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", help="a network, as `pretrained` names it, whose weights to begin with instead of random ones")
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument("--every", type=int, default=500, help="steps between two checkpoints")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
@@ -136,8 +138,11 @@ def main(arguments=None) -> Trained:
     torch.manual_seed(options["seed"])  # the initial weights
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # measured: a CPU gains nothing
     net, schedule, out = preset.network().to(device, memory_format=layout), preset.schedule(), options["out"]
+    if options["start"]:
+        files.load_into(net, pretrained(options["start"]).net.state_dict(), options["start"])
+    given = own | ({"start": options["start"]} if options["start"] else {})
     command = f"python -m dpmlib.train --preset {options['preset']} --seed {options['seed']}" + "".join(
-        f" --{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in own.items())
+        f" --{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items())
 
     def on_save(run, step):
         provenance = dict(preset=asdict(preset), command=command, steps=step, seed=options["seed"], device=_device(device),
