@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         if x.ndim != 4 or x.shape[1:] != (3, 32, 32):
             raise ValueError(f"x of shape {tuple(x.shape)}: need images (B, 3, 32, 32)")
         t = torch.zeros(len(x), device=x.device) if t is None else t.to(x.device).expand(len(x))
-        emb = self.embed(sinusoids(1000 * t, self.width))
+        emb = self.embed(sinusoids(1000 * t, self.width).to(self.head.weight.dtype))
         h = self.stem(x, emb)
         for down, (first, second) in zip(self.down, self.stay):
             h = down(h, emb)
