@@ -78,11 +78,14 @@ def reverse_variance(gamma, grid: Levels, eta: float = 1.0, most: float = 1.0) -
     return k.omega2 + k.gamma**2 * posterior_variance(gamma, grid, most)
 
 
-def variance_bounds(grid: Levels, eta: float = 1.0, data_range: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
+def variance_bounds(grid: Levels, eta: float = 1.0, data_range: tuple[float, float] | None = None,
+                    data_variance: float | None = None) -> tuple[Tensor, Tensor]:
     """Lower and upper bound of σ*² at each step, (n,) each, whatever the data (theorem 2 of Bao et al. 2022a).
 
     c ≥ 0 gives ω², attained by data that are a point; Γ ≥ 0 gives ω² + γ² σ²/α². Data in [a, b]^d tighten the latter by
-    c ≤ ((b − a)/2)².
+    c ≤ ((b − a)/2)²; data of a known variance v = tr Cov[x_0]/d by c ≤ v σ²/(v α² + σ²), attained by N(m, v I).
+
+    Raises ValueError for a range that is empty or a variance that is not positive.
     """
     k, t = kernel(grid, eta), grid[:-1]
     most = (t.sigma / t.alpha) ** 2
@@ -91,6 +94,10 @@ def variance_bounds(grid: Levels, eta: float = 1.0, data_range: tuple[float, flo
         if not low < high:
             raise ValueError(f"data_range = {data_range}: need low < high")
         most = most.clamp(max=((high - low) / 2) ** 2)
+    if data_variance is not None:
+        if not 0 < data_variance < math.inf:
+            raise ValueError(f"data_variance = {data_variance}: must be positive and finite")
+        most = torch.minimum(most, data_variance * t.sigma**2 / (data_variance * t.alpha**2 + t.sigma**2))
     return k.omega2, k.omega2 + k.gamma**2 * most
 
 
@@ -99,9 +106,16 @@ def clip_last(variance, grid: Levels, eta: float = 1.0, pixels: float = 2.0, ste
 
     E|z| = std √(2/π), so their std is at most pixels·(2/255)·√(π/2) (Bao et al. 2022a, app. A.2: 2 for DDPM on the linear schedule, 1
     for DDIM or the cosine schedule). Where ω² alone is larger, c becomes 0. A step that ends at the data adds no noise.
+
+    Raises ValueError for negative or misshapen variances, pixels < 0 or steps < 0.
     """
+    if not pixels >= 0 or steps < 0:
+        raise ValueError(f"pixels = {pixels}, steps = {steps}: neither can be negative")
     k = kernel(grid, eta)
-    table = torch.as_tensor(variance, dtype=torch.float64).expand(len(grid) - 1).clone()
+    table = torch.as_tensor(variance, dtype=torch.float64)
+    if table.shape not in ((), (len(grid) - 1,)) or not bool((table >= 0).all()):
+        raise ValueError(f"variance of shape {tuple(table.shape)}: need a number or one entry per step, ({len(grid) - 1},), none negative")
+    table = table.expand(len(grid) - 1).clone()
     last = int((grid.sigma[1:] > 0).sum())
     most = (pixels * 2 / 255) ** 2 * math.pi / 2
     part = slice(max(0, last - steps), last)
@@ -109,23 +123,65 @@ def clip_last(variance, grid: Levels, eta: float = 1.0, pixels: float = 2.0, ste
     return table
 
 
-def with_squared_noise(denoiser, head: Callable[[Tensor, Levels], Tensor]):
-    """SN-DPM (Bao et al. 2022b): `head(x, level)` says E[ε² | x_t] per coordinate, so Var[x_0 | x_t] = (σ²/α²)(h − ε̂²).
+def with_squared_noise(denoiser, head: Callable[[Tensor, Levels], Tensor], most: float = math.inf):
+    """SN-DPM (Bao et al. 2022b, theorem 1): `head(x, level)` says h = E[ε² | x_t] per coordinate, so c = (σ²/α²)(h − ε̂²).
 
-    The optimum when ε̂ is exact. A head that says less than ε̂² would make a negative variance; it is cut at 0.
+    The optimum when ε̂ is exact; for another mean it is too small by 2(σ²/α²) ε̂ (ε̂ − E[ε | x_t]). `head` returns the shape of x, or one
+    that broadcasts to it. c is cut to [0, `most`]: a head that says less than ε̂² would make a negative variance, and data in [−1, 1] have
+    c ≤ 1. Raises ValueError for another shape, NaN, or most < 0.
+    """
+    _check_most(most)
+
+    def informed(x, level, **condition) -> Posterior:
+        belief = denoiser(x, level, **condition)
+        unseen = _said(head, x, level) - belief.eps**2
+        return replace(belief, var=((level.sigma / level.alpha) ** 2 * unseen).clamp(0, most), cov=None)
+
+    return informed
+
+
+def with_residual(denoiser, head: Callable[[Tensor, Levels], Tensor], most: float = math.inf):
+    """NPR-DPM (Bao et al. 2022b, theorem 2): `head(x, level)` says g = E[(ε − ε̂)² | x_t] per coordinate, so c = (σ²/α²) g.
+
+    The optimum for this ε̂, exact or not. `head` returns the shape of x, or one that broadcasts to it; c is cut to [0, `most`].
+    Raises ValueError for another shape, NaN, or most < 0.
+    """
+    _check_most(most)
+
+    def informed(x, level, **condition) -> Posterior:
+        belief = denoiser(x, level, **condition)
+        return replace(belief, var=((level.sigma / level.alpha) ** 2 * _said(head, x, level)).clamp(0, most), cov=None)
+
+    return informed
+
+
+def with_residual_factor(denoiser, head: Callable[[Tensor, Levels], Tensor]):
+    """`head(x, level)` says F (B, d, r) with F Fᵀ ≈ E[(ε − ε̂)(ε − ε̂)ᵀ | x_t], so the full covariance of x_0 is (σ²/α²) F Fᵀ.
+
+    Positive semidefinite whatever F is; r < d leaves directions without variance, which `elbo` refuses in its last term. Its diagonal is
+    the `var` of `with_residual`. Raises ValueError for another shape or NaN.
     """
     def informed(x, level, **condition) -> Posterior:
-        belief = denoiser(x, level, **condition)
-        var = (level.sigma / level.alpha) ** 2 * (head(x, level) - belief.eps**2).clamp(min=0)
-        return replace(belief, var=var, cov=None)
+        belief, factor = denoiser(x, level, **condition), head(x, level)
+        if factor.ndim != 3 or factor.shape[:2] != (len(x), x[0].numel()) or bool(factor.isnan().any()):
+            raise ValueError(f"head gave shape {tuple(factor.shape)}, or NaN, for x of shape {tuple(x.shape)}: "
+                             f"need (B, d, r) with d = {x[0].numel()}")
+        cov = (level.sigma / level.alpha) ** 2 * factor @ factor.mT
+        return replace(belief, var=cov.diagonal(dim1=1, dim2=2).reshape(x.shape), cov=cov)
 
     return informed
 
 
-def with_residual(denoiser, head: Callable[[Tensor, Levels], Tensor]):
-    """NPR-DPM (Bao et al. 2022b): `head(x, level)` says E[(ε − ε̂)² | x_t], so c = (σ²/α²) g ≥ 0 for any mean, exact or not."""
-    def informed(x, level, **condition) -> Posterior:
-        belief = denoiser(x, level, **condition)
-        return replace(belief, var=(level.sigma / level.alpha) ** 2 * head(x, level).clamp(min=0), cov=None)
+def _check_most(most):
+    if not most >= 0:
+        raise ValueError(f"most = {most}: the largest variance allowed must be at least 0")
 
-    return informed
+
+def _said(head, x, level) -> Tensor:
+    """What `head` says of `x`, if it has a shape that fits."""
+    values = head(x, level)
+    fits = values.ndim == x.ndim and all(n in (1, m) for n, m in zip(values.shape, x.shape))
+    if not fits or bool(values.isnan().any()):
+        raise ValueError(f"head gave shape {tuple(values.shape)}, or NaN, for x of shape {tuple(x.shape)}: "
+                         "need that shape, or 1 in the place of a size")
+    return values
