@@ -155,8 +155,8 @@ def test_file(question, hidden):
              f"points = {None if not hidden else question.points}", ""]
     for test in question.tests:
         if hidden or not test.hidden:
-            lines += ["", f"@test_case(name={test.name!r}, points={test.points}, hidden={test.hidden},",
-                      f"           failure_message={test.failure_message!r})", test.source, ""]
+            lines += ["", f"@test_case(name={test.name!r}, points={test.points}, hidden={test.hidden}, "
+                      f"failure_message={test.failure_message!r})", test.source, ""]
     return "\n".join(lines)
 
 
