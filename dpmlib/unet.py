@@ -121,6 +121,14 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.output(self.features(x, t, y)[0]).to(x.dtype)
+
+    def output(self, features: Tensor) -> Tensor:
+        """The answer, (B, C, S, S), made of the last features: one convolution."""
+        return F.pixel_shuffle(self.head(features), self.config["patch"])
+
+    def features(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the last layer sees, (B, width, S/p, S/p), and the embedding of number and label, (B, 4 width): for a further head."""
         self.check(x, t, y)
         emb = sinusoids(1000 * t, self.width).to(self.head.weight.dtype)
         emb = self.embed(emb)  # (B, E): how noisy
@@ -141,7 +149,7 @@ class UNet(nn.Module):
             h = F.interpolate(h, scale_factor=2.0, mode="nearest") if i else h  # double it again
             for block, attend in level:
                 h = attend(block(torch.cat([h, skips.pop()], dim=1), emb))
-        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.config["patch"]).to(x.dtype)
+        return F.silu(self.norm(h)), emb
 
     def check(self, x, t, y):
         if x.shape[1:] != self.shape:

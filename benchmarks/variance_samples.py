@@ -1,0 +1,219 @@
+"""Samples of the trained network by steps K, for every choice of variance: DDPM, DDIM and their A-, NPR- and SN- versions.
+
+    python benchmarks/variance_samples.py sample --folder runs/variance     hours of one core; give it again to go on
+    python benchmarks/variance_samples.py measure --folder runs/variance       writes dpmlib/weights/variance_samples.json
+
+All runs start from the same noises, draw the same noise later, have no labels, visit even steps of a chain of 1000, and end with a step to
+the data. A, NPR and SN: c at most 1, and the last noisy step clipped as in Bao et al. 2022a, appendix A.2. Samples are kept as bytes, so
+that other measures can be taken later. The network computes in bfloat16 (autocast), the sampler in float32. `measure` also computes, in
+closed form and without any sample, what each of these samplers makes of N(0, I) if the data are a Gaussian with the moments of CIFAR-10.
+"""
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import dpmlib as d
+from dpmlib import covariance, heads, metrics, statistics
+from dpmlib.recipe import _commit
+from dpmlib.statistics import WEIGHTS
+from dpmlib.trajectory import even, grid_of
+
+RESULT, TABLES = WEIGHTS / "variance_samples.json", WEIGHTS / "variance_tables.json"
+COUNT, SEED, BATCH = 256, 0, 64
+BUDGETS = (10, 25, 50, 100, 200, 400, 1000)
+METHODS = {"DDPM beta_tilde": (1.0, "beta_tilde"), "DDPM beta": (1.0, "beta"), "Analytic-DDPM": (1.0, "analytic"), "NPR-DDPM": (1.0, "npr"),
+           "SN-DDPM": (1.0, "sn"), "DDIM": (0.0, "beta_tilde"), "Analytic-DDIM": (0.0, "analytic"), "NPR-DDIM": (0.0, "npr"),
+           "SN-DDIM": (0.0, "sn")}
+CHAINS = {"linear": d.DiscreteVP.linear(1000), "cosine": d.DiscreteVP.cosine(1000)}
+NETWORKS = {"linear": "cifar10", "cosine": "cifar10_cosine"}
+ORDER = [*[("linear", K) for K in (10, 25, 50, 100)], *[("cosine", K) for K in (10, 25, 50)], ("linear", 200), ("cosine", 100),
+         ("cosine", 200), ("linear", 400), ("linear", 1000)]
+
+
+def pixels_of(chain, eta):
+    return 2.0 if eta == 1 and chain == "linear" else 1.0
+
+
+def analytic(chain, path):
+    """c of theorem 1 at each step, from Γ of training images as `variance_tables.py` or `dpmlib.statistics` measured it."""
+    if chain == "linear":
+        stats = statistics.load()
+        size, at = stats.size.mean(1), stats.at
+    else:
+        rows = json.loads(TABLES.read_text())["gamma"][NETWORKS[chain]]
+        steps, size = (torch.tensor(rows[k], dtype=torch.float64) for k in ("steps", "size"))
+        at = statistics.Statistics(steps, *(None,) * 6).at
+    grid = grid_of(path, CHAINS[chain])
+    return d.posterior_variance(at(size, path).flip(0) / grid.sigma[:-1] ** 2, grid)
+
+
+def sampler(chain, method, K):
+    """(denoiser, grid, η, variance): what `dpmlib.ancestral` takes."""
+    eta, kind = METHODS[method]
+    path = even(1000, K)
+    grid, network = grid_of(path, CHAINS[chain]), d.pretrained(NETWORKS[chain])
+    if kind in ("npr", "sn"):
+        informed = {"npr": heads.residual, "sn": heads.squared_noise}[kind](network, heads.load(NETWORKS[chain]))
+        return heads.clipped(informed, grid, eta, pixels_of(chain, eta)), grid, eta, None
+    if kind == "analytic":
+        return network, grid, eta, covariance.clip_last(analytic(chain, path), grid, eta, pixels_of(chain, eta))
+    return network, grid, eta, torch.zeros(K) if kind == "beta_tilde" else d.n0i_variance(grid)
+
+
+@torch.inference_mode()
+def samples(chain, method, K, count=COUNT):
+    """`count` samples as bytes, (count, 3, 32, 32)."""
+    denoiser, grid, eta, variance = sampler(chain, method, K)
+    start = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(SEED))
+    made = []
+    for i, x in enumerate(start.split(BATCH)):
+        with torch.autocast("cpu", torch.bfloat16):
+            *_, x = d.ancestral(denoiser, x, grid, eta, variance, torch.Generator().manual_seed(1000 * SEED + 1 + i))
+        made.append(((x.clamp(-1, 1) + 1) * 127.5).round().byte())
+    return torch.cat(made).numpy()
+
+
+def ready(chain, method):
+    """Whether the files that a run needs are there."""
+    kind, network = METHODS[method][1], NETWORKS[chain]
+    wanted = [network] + ([network + "_heads"] if kind in ("npr", "sn") else [])
+    measured = chain == "linear" or kind != "analytic" or (TABLES.exists() and network in json.loads(TABLES.read_text())["gamma"])
+    return measured and all((WEIGHTS / f"{name}.safetensors").exists() for name in wanted)
+
+
+def sample(folder):
+    """Every run whose file is not there yet, small K first; several processes may share a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        for chain, K, method in [(c, K, m) for c, K in ORDER for m in METHODS]:
+            path = folder / f"{chain}_{method.replace(' ', '_')}_{K}.npy"
+            if not path.exists() and ready(chain, method):
+                try:
+                    path.with_suffix(".claim").touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+                np.save(path, samples(chain, method, K))
+                path.with_suffix(".claim").unlink()
+                print(path.name, flush=True)
+                break
+        else:
+            return
+
+
+# --- measures -----------------------------------------------------------------------------------------------------
+
+def jackknife(measure, items, parts=8):
+    """The standard error of `measure(items)` by leaving out one eighth of the items at a time."""
+    size = len(items) // parts
+    without = [measure(torch.cat([items[:i], items[i + size:]])) for i in range(0, parts * size, size)]
+    spread = torch.tensor(without, dtype=torch.float64)
+    return float(((parts - 1) / parts * (spread - spread.mean()).square().sum()).sqrt())
+
+
+def scores(images, real, truth, features):
+    """Energy distance to the images `real`; Fréchet distance of features to the `Moments` truth, whole and of halves; jackknife errors."""
+    flat, seen = images.flatten(1), features(images)
+
+    def energy(x):
+        return metrics.energy_distance(x, real)
+
+    def frechet(x):
+        return metrics.frechet_distance(x, truth)
+
+    halves = [frechet(half) for half in seen.split(len(seen) // 2)]
+    row = {"frechet": frechet(seen), "frechet_error": jackknife(frechet, seen), "frechet_half": sum(halves) / 2,
+           "energy": energy(flat), "energy_error": jackknife(energy, flat)}
+    return {name: float(f"{value:.5g}") for name, value in row.items()}
+
+
+def closed_form(chain, method, K, variances, mean, eta=None, clip=True):
+    """Fréchet distance (per pixel value) to N(mean, variances), in its eigenbasis, of what the sampler makes of N(0, I): exact.
+
+    Every coordinate is multiplied by a number and gets noise at each step, so the recursion is one of variances.
+    """
+    eta, kind = METHODS.get(method, (eta, "full"))
+    grid = grid_of(even(1000, K), CHAINS[chain])
+    k, t = d.kernel(grid, eta), grid[:-1]
+    gain = t.alpha[:, None] * variances / (t.alpha[:, None] ** 2 * variances + t.sigma[:, None] ** 2)
+    known = (t.sigma / t.alpha)[:, None] ** 2 * (gain * t.alpha[:, None])  # Var[x_0 | x_t] in each direction
+    c = {"beta_tilde": 0 * known, "beta": d.n0i_variance(grid)[:, None], "full": known}.get(kind)
+    if c is None:
+        table = known.mean(1)
+        c = (covariance.clip_last(table, grid, eta, pixels_of(chain, eta)) if clip else table)[:, None]
+    v, m = torch.ones_like(variances), -grid.alpha[0] * mean  # of x_t − α_t mean
+    for i in range(K):
+        a = k.kappa[i] + k.gamma[i] * gain[i]
+        v, m = a**2 * v, a * m
+        if grid.sigma[i + 1] > 0:
+            v = v + k.omega2[i] + k.gamma[i] ** 2 * c[i]
+    return float((m.square() + (v.sqrt() - variances.sqrt()).square()).mean())
+
+
+def closed_forms():
+    """The rows of `closed_form`, for the mean and covariance of CIFAR-10's training images."""
+    images = d.data.to_unit(d.data.cifar10("train")[0]).flatten(1)
+    mean = images.mean(0, dtype=torch.float64)
+    centred = images - mean.float()
+    variances, basis = torch.linalg.eigh((centred.T @ centred).double() / len(images))
+    variances, mean = variances.clamp(min=0), basis.T @ mean
+    rows = []
+    for chain in CHAINS:
+        for K in BUDGETS:
+            wanted = [(m, None, "Analytic" in m) for m in METHODS if "NPR" not in m and "SN" not in m]
+            wanted += [("Analytic-DDPM", None, False), ("Analytic-DDIM", None, False), ("full DDPM", 1.0, False), ("full DDIM", 0.0, False)]
+            for method, eta, clip in wanted:
+                value = closed_form(chain, method, K, variances, mean, eta, clip)
+                rows.append({"chain": chain, "trajectory": "even", "method": method, "K": K, "clipped": clip,
+                             "frechet_per_pixel": float(f"{value:.5g}")})
+    return rows
+
+
+@torch.inference_mode()
+def measure(folder, references=10_000):
+    try:
+        from dpmlib import classifier
+        net = classifier.load()
+        features = lambda x: torch.cat([net.features(part) for part in x.split(250)])  # noqa: E731
+        kind = "last features of dpmlib.classifier"
+    except (ImportError, FileNotFoundError):
+        features = lambda x: torch.nn.functional.avg_pool2d(x, 8).flatten(1)  # noqa: E731
+        kind = "pixels averaged to 4 x 4 (stand-in)"
+    train, test = (d.data.to_unit(d.data.cifar10(split)[0]) for split in ("train", "test"))
+    truth, real = metrics.Moments.of(features(train[:references])), test[:1000].flatten(1)
+    old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=_commit(), seed=SEED, samples=COUNT,
+                 precision="network in bfloat16 autocast, sampler in float32", torch=torch.__version__,
+                 device=f"{platform.machine()} CPU, 1 thread", errors="jackknife over eighths of the samples",
+                 frechet=f"squared distance of Gaussians in the {kind}, to the first {references} training images; few samples bias it up",
+                 frechet_half="mean over the two halves of the samples: the same bias, about doubled",
+                 energy="of whole images, to the first 1000 test images",
+                 clipping="A, NPR, SN: c at most 1, and the last noisy step, 2 pixels for DDPM on the linear chain, else 1",
+                 networks=NETWORKS, test_images=scores(test[1000:1000 + COUNT], real, truth, features), rows=[],
+                 closed_form="squared Fréchet distance / 3072 in pixels in [-1, 1], data N(mean, covariance) of CIFAR-10, exact denoiser",
+                 closed_form_rows=old.get("closed_form_rows") or closed_forms())
+    for chain, K in sorted(ORDER, key=lambda item: (item[0] == "cosine", item[1])):
+        for method in METHODS:
+            path = folder / f"{chain}_{method.replace(' ', '_')}_{K}.npy"
+            if path.exists():
+                images = d.data.to_unit(torch.from_numpy(np.load(path)))
+                notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K, "samples": len(images),
+                                      **scores(images, real, truth, features)})
+    text = json.dumps(notes, indent=1)
+    for row in [*notes["rows"], *notes["closed_form_rows"]]:  # a row a line
+        text = text.replace(json.dumps(row, indent=1).replace("\n", "\n  "), json.dumps(row))
+    RESULT.write_text(text + "\n")
+    print(f"{len(notes['rows'])} rows")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("sample", "measure"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/variance"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"sample": sample, "measure": measure}[options.what](options.folder)
