@@ -62,7 +62,7 @@ def variants(question, catalogue, values):
     yield "solution", "", question.solution
     yield "untouched", "", frame.untouched(question.solution)
     for kind in ("RIGHT", "WRONG"):
-        for label, code in getattr(catalogue, kind)[question.name].items():
+        for label, code in getattr(catalogue, kind).get(question.name, {}).items():
             yield kind, label, frame.fill(code, values)
 
 
@@ -87,6 +87,8 @@ def complaints(name, seed, only=None, report=lambda *row: None):
             points, told = grade(question, code, scope)
             report(question, kind, label, points, told, time.perf_counter() - start)
             good = {"solution": points == full, "RIGHT": points == full, "untouched": points == 0, "WRONG": points < full}[kind]
+            if kind in ("RIGHT", "WRONG") and any("the cell: " in line or "is not defined" in line for line in told):
+                wrong.append(f"{question.name}: {kind} {label!r} does not run: {told[0]}")
             if not good:
                 wrong.append(f"{question.name}: {kind} {label!r} gets {points} of {full}" + "".join(f"\n    {line}" for line in told))
     return wrong
@@ -102,7 +104,7 @@ def main():
 
     def report(question, kind, label, points, told, seconds):
         print(f"{question.name:24} {kind:9} {points:4g}/{question.points:<3g} {seconds:5.2f} s  {label}", flush=True)
-        if args.messages:
+        if args.messages and told:
             print(*("    " + line.replace("\n", "\n    ") for line in told), sep="\n")
 
     wrong = complaints(args.name, args.seed, args.question, report)
