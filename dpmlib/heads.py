@@ -234,7 +234,8 @@ def main(arguments=None) -> Trained:
     parser = argparse.ArgumentParser("python -m dpmlib.heads", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--network", default="cifar10")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--cooldown", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -248,11 +249,11 @@ def main(arguments=None) -> Trained:
     torch.manual_seed(options.seed)  # the initial weights
     heads = build(denoiser, lams, means)
     run = fit(heads, head_loss(denoiser), batches(images, denoiser.schedule, options.batch), options.steps, generator=generator,
-              batch=options.batch, lr=options.lr, cooldown=0.4, ema=0.998, bf16=True, checkpoint=options.checkpoint)
+              batch=options.batch, lr=options.lr, cooldown=options.cooldown, ema=0.998, bf16=True, checkpoint=options.checkpoint)
     last = run.log[-1]
     export(options.out, run.model, network=options.network, parameters=sum(p.numel() for p in heads.parameters()), commit=_commit(),
            command=f"OMP_NUM_THREADS={torch.get_num_threads()} python -m dpmlib.heads --network {options.network} --steps {options.steps} "
-                   f"--batch {options.batch} --lr {options.lr} --seed {options.seed} --out {options.out}",
+                   f"--cooldown {options.cooldown} --batch {options.batch} --lr {options.lr} --seed {options.seed} --out {options.out}",
            device=_device(torch.device("cpu")), torch=torch.__version__, seed=options.seed, images=last["images"],
            precision="bfloat16 autocast", condition=None, loss=[[row["step"], round(row["loss"], 4)] for row in run.log])
     print(json.dumps(last))

@@ -7,6 +7,7 @@ import torch
 from test_nets import awake
 
 import dpmlib as d
+from benchmarks import variance_samples
 from dpmlib import heads as H
 from dpmlib.data import cifar10_or_generated, to_unit
 from dpmlib.nets import Preconditioned
@@ -210,10 +211,33 @@ def test_the_committed_heads_know_the_errors(name, record_property):
             if not held_out.generated:
                 flat = torch.stack([g.flatten(), error.flatten()])
                 assert torch.corrcoef(flat)[0, 1] > 0.1, n
-                assert (g.log() + error / g).mean() < error.mean().log() + 1, n  # likelier than one number, even the best
+                likelier = error.mean().log() + 1 - (g.log() + error / g).mean()  # than one number, even the best
+                assert likelier > (0.01 if 1 < n < 600 else -0.02), n
     record_property("largest relative error of a level's mean", worst)
     if not held_out.generated:
         assert worst < 0.25
+
+
+@pytest.mark.parametrize("method", ["DDPM beta", "Analytic-DDPM", "Analytic-DDIM", None])
+def test_closed_form_of_the_samplers(method):
+    """What the recursion of variances says a sampler makes of N(0, I) is what it makes of 40,000 draws."""
+    variances, mean = torch.tensor([0.02, 0.3, 1.5], dtype=torch.float64), torch.tensor([0.4, 0.0, -0.2], dtype=torch.float64)
+    oracle = d.Gaussian(mean, torch.diag(variances))
+    eta, kind = variance_samples.METHODS.get(method, (1.0, "full"))
+    path = d.trajectory.even(1000, 6)
+    grid = d.trajectory.grid_of(path, CHAIN)
+    t = grid[:-1]
+    known = 1 / (t.alpha[:, None] ** 2 * variances + t.sigma[:, None] ** 2) * variances * t.sigma[:, None] ** 2
+    table = {"beta": d.n0i_variance(grid), "analytic": known.mean(1), "full": None}[kind]
+    for clip in (True, False):
+        used = d.covariance.clip_last(table, grid, eta, 2.0 if eta else 1.0) if clip and kind == "analytic" else table
+        x = torch.randn(40_000, 3, generator=gen(), dtype=torch.float64)
+        *_, made = d.ancestral(oracle.denoiser("diagonal"), x, grid, eta, used, gen(1))
+        exact = variance_samples.closed_form("linear", method, 6, variances, mean, eta, clip)
+        got = 0.0
+        for i in range(3):
+            got += (made[:, i].mean() - mean[i]) ** 2 + (made[:, i].std() - variances[i].sqrt()) ** 2
+        assert got / 3 == pytest.approx(exact, abs=0.03 * exact + 2e-5)
 
 
 @pytest.mark.parametrize("call, words", [
