@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: book test lint bench notebooks address serve shots clean
+.PHONY: book test lint bench notebooks assignments address serve shots clean
 
 book: $(READY)
 	$(VENV)/bin/jupyter-book build -W -n --keep-going . || { rm -rf _build/.doctrees; exit 1; }  # or the next build would not warn again
@@ -28,6 +28,12 @@ bench: $(READY)
 # Re-execute chapters in place: all of them, or make notebooks N="book/denoising/ddpm.ipynb"
 notebooks: $(READY)
 	$(PY) book/notebooks.py execute $(N)
+
+# Student notebooks, solutions and autograders into _build/assignments/SEED. The book's own variant, 0, is also copied into its pages;
+# PUBLISH=1 does that for another one.
+SEED ?= 0
+assignments: $(READY)
+	$(PY) book/assignments/make.py --seed $(SEED) $(if $(or $(PUBLISH),$(filter 0,$(SEED))),--publish)
 
 # Spread the repository's address from _config.yml into the set-up cells.
 address: $(READY)

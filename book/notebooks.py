@@ -1,6 +1,6 @@
 """Work on the notebooks of the book: python book/notebooks.py {list,nbval,execute,address} [notebook …]
 
-list      the notebooks of _toc.yml, in its order
+list      the chapters of _toc.yml, in its order
 nbval     the arguments with which pytest runs them
 execute   run them (all, or those given) in place, keep what a reader needs, drop what changes from run to run
 address   copy the repository's address from _config.yml into the set-up cells
@@ -17,6 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = ROOT / "book" / "_setup_cell.txt"
+ASSIGNMENTS = ROOT / "book" / "assignments"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 PROSE = re.compile(r"prf:|exercise|solution|admonition|note|tip|hint|important|warning|caution|seealso|margin|sidebar|dropdown")
 NO_DATA = "CIFAR-10 is not on this machine"  # what dpmlib.data prints before it goes on with generated images
@@ -38,6 +39,16 @@ def toc_files():
 
 
 def notebooks():
+    """The chapters: executed, tested by nbval."""
+    return [path for path in pages() if path.parent != ASSIGNMENTS]
+
+
+def assignments():
+    """The students' versions of the assignments, as `make assignments` writes them: not executed."""
+    return [path for path in pages() if path.parent == ASSIGNMENTS]
+
+
+def pages():
     return [path for name in toc_files() if (path := ROOT / f"{name}.ipynb").exists()]
 
 
@@ -134,7 +145,7 @@ def colon_fences(text):
 
 def spread_address():
     SETUP.write_text(ADDRESS.sub(address(), SETUP.read_text()))
-    for path in notebooks():
+    for path in pages():
         notebook = nbformat.read(path, as_version=4)
         place_setup_cell(notebook)
         nbformat.write(notebook, path)

@@ -120,14 +120,17 @@ def cell(source: str, scope: dict):
     imports, one that does not parse altogether. Exceptions end the cell, as ever, and no more than that.
     """
     scope["exit"] = scope["quit"] = leave  # IPython's would end the kernel
+    source = PIP.sub("pass", source)  # no network here
     with contextlib.suppress(ImportError):
         from IPython import get_ipython
-        source = get_ipython().transform_cell(PIP.sub("pass", source)) if get_ipython() else source
+        source = get_ipython().transform_cell(source) if get_ipython() else source
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
         return stop(source, f"A cell is not Python: {error.msg}, line {error.lineno}: {(error.text or '').strip()}")
-    problem, _ = in_child(lambda: exec(compile(tree, "<cell>", "exec"), scope), 5 if _stopped else SECONDS_PER_CELL, "<cell>")
+    problem = None
+    if not all(isinstance(node, ast.FunctionDef) and not node.decorator_list for node in tree.body):  # to define is harmless
+        problem, _ = in_child(lambda: exec(compile(tree, "<cell>", "exec"), scope), 5 if _stopped else SECONDS_PER_CELL, "<cell>")
     if problem:
         stop(source, f"A cell was stopped{f' at its line {problem.line}' * bool(problem.line)}: {problem.kind}: {problem.text}")
     if problem and problem.fatal:

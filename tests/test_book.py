@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = notebooks.ROOT
 ALL = notebooks.notebooks()
 CHAPTERS = [path for path in ALL if path.parent != ROOT / "book"]
+PAGES = notebooks.pages()  # chapters, and the students' versions of the assignments, which are not executed
+each_page = pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
 each_notebook = pytest.mark.parametrize("path", ALL, ids=[path.stem for path in ALL])
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=[path.stem for path in CHAPTERS])
 
@@ -51,7 +53,7 @@ def test_toc_lists_each_document_once_and_no_notebook_is_left_out():
     for name in listed:
         assert (ROOT / f"{name}.md").exists() != (ROOT / f"{name}.ipynb").exists(), name
     there = {path for path in (ROOT / "book").rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in path.parts)}
-    assert there == set(ALL)
+    assert {path for path in there if path.parent.name != "masters"} == set(PAGES)
 
 
 def test_requirements_pin_all_that_pyproject_asks_for():
@@ -72,12 +74,12 @@ def test_the_address_is_edited_in_one_place():
     assert notebooks.ADDRESS.findall(setup.read_text()) == [address]
     # Whoever forks the book edits _config.yml; the set-up cells are written from it, and nothing else may know it.
     slug = address.removeprefix("https://github.com/")
-    known = {ROOT / "_config.yml", setup, *ALL}
+    known = {ROOT / "_config.yml", setup, *PAGES}
     for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0"):
         path = ROOT / name
         if path.is_file() and path not in known and path.suffix in {".md", ".toml", ".yml", ".txt", ".py", ".ipynb", ""}:
             assert slug not in path.read_text(errors="ignore"), f"{name} holds the repository's address"
-    for path in ALL:
+    for path in PAGES:
         assert slug not in "".join(json.dumps(cell) for cell in read(path).cells if cell.source != notebooks.setup_cell()), path
 
 
@@ -104,20 +106,20 @@ def test_notebook_is_executed_clean_and_small(path):
     assert path.stat().st_size <= 2e6
 
 
-@each_notebook
+@each_page
 def test_notebook_begins_with_the_setup_cell(path):
     first = code(path)[0]
     assert first.source == notebooks.setup_cell()
     assert first.metadata.tags == notebooks.SETUP_METADATA["tags"] and not first.outputs
 
 
-@each_notebook
+@each_page
 def test_prose_is_fenced_by_colons(path):
     text = prose(path)
     assert notebooks.colon_fences(text) == text, "make notebooks converts it"
 
 
-@each_notebook
+@each_page
 def test_nothing_in_it_comes_from_another_site(path):
     loads = re.compile(r"""(?:<(?:script|img|iframe|video|source)[^>]*\ssrc=|<link[^>]*\shref=|url\()\s*["']?(https?://[^"')\s>]+)""")
     html = [data for output in outputs(path) for data in output.get("data", {}).values() if isinstance(data, str)]
@@ -143,7 +145,7 @@ def test_build_has_no_warning(site):
     assert "WARNING" not in site.log.replace("MdParserConfig", ""), site.log[-4000:]
 
 
-@each_notebook
+@each_page
 def test_page_has_captions_alternatives_and_a_way_to_colab(path, site):
     name = path.relative_to(ROOT)
     page = BeautifulSoup((site.html / name).with_suffix(".html").read_text(), "html.parser")
