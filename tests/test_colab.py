@@ -1,6 +1,6 @@
 """A notebook as Colab opens it: an environment with torch, numpy, matplotlib and ipywidgets but without dpmlib, an empty folder.
 
-Runs the shortest notebook; COLAB=all runs each.
+Runs the shortest chapter and the shortest assignment; COLAB=all runs each.
 """
 
 import json
@@ -22,8 +22,8 @@ from packaging.requirements import Requirement
 
 ROOT = notebooks.ROOT
 THERE = ["torch", "numpy", "matplotlib", "ipywidgets", "ipykernel", "pip"]  # the last two are what Colab runs cells with
-ALL = sorted(notebooks.notebooks(), key=lambda path: path.stat().st_size)
-CHOSEN = ALL if os.environ.get("COLAB") == "all" else ALL[:1]
+ALL = [sorted(paths, key=lambda path: path.stat().st_size) for paths in (notebooks.notebooks(), notebooks.assignments())]
+CHOSEN = [path for paths in ALL for path in (paths if os.environ.get("COLAB") == "all" else paths[:1])]
 
 
 def link_with_requirements(names, site_packages):
@@ -51,6 +51,7 @@ def colab(tmp_path_factory):
     # What would be on the server: the tree as it is now, uncommitted changes included.
     server = base / "server"
     shutil.copytree(ROOT / "dpmlib", server / "dpmlib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(notebooks.ASSIGNMENTS / "tests", server / "book" / "assignments" / "tests")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, server)
     for command in ("init", "add .", "-c user.name=test -c user.email=test@localhost commit -m test"):
@@ -76,13 +77,16 @@ def test_notebook_runs_as_in_colab(path, colab, tmp_path, monkeypatch):
     try:
         client.execute()
     except CellExecutionError as error:
-        first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        setup = [out for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][:2] for out in cell.outputs]
         reach = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path), "setuptools", "accelerate", "tqdm"]
-        if any(out.output_type == "error" for out in first.outputs) and subprocess.run(reach, capture_output=True).returncode:
+        if any(out.output_type == "error" for out in setup) and subprocess.run(reach, capture_output=True).returncode:
             pytest.skip(f"no package index: what dpmlib needs cannot be installed ({error.evalue})")
         raise
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert not first.outputs
+    if path.parent == notebooks.ASSIGNMENTS:  # the visible tests came from the server, and ran
+        assert (tmp_path / "tests" / path.stem / "SEED").exists()
+        assert all("failed" in str(cell.outputs) for cell in notebook.cells if cell.source.startswith("grader.check"))
     site_packages = next((base / "venv" / "lib").glob("python*/site-packages"))
     for name in ("torch", "numpy", "matplotlib", "ipywidgets"):
         assert (site_packages / name).is_symlink(), f"{name} was replaced"
