@@ -56,7 +56,7 @@ SCHEDULES = {
     10: [(), ("foundations/generative_models",), ("autoregression/chain_rule", "autoregression/nade"),
          ("denoising/forward", "=autoregression"), ("denoising/ddpm",),
          ("denoising/parameterisations", "continuous/score_matching", "=ddpm"),
-         ("continuous/sdes", "continuous/probability_flow"), ("variance/analytic", "=score_and_sde"),
+         ("continuous/sdes", "continuous/probability_flow"), ("variance/analytic", "variance/trajectories", "=score_and_sde"),
          ("fast/exact_linear_part", "fast/dpm_solver", "=analytic"), ("fast/guidance", "=dpm_solver"), ("fast/side_by_side", "=guidance")],
     6: [("foundations/generative_models",), ("denoising/forward",), ("denoising/ddpm",),
         ("denoising/parameterisations", "continuous/score_matching", "=ddpm"), ("continuous/sdes", "continuous/probability_flow"),
