@@ -63,7 +63,7 @@ def constants(seed: int) -> dict[str, object]:
     price_K, delta = rng.choice([20, 25, 50, 100]), rng.choice([5, 10, 20])
     step = abar_s**0.5 - ((bbar_s - omega2) / bbar_t) ** 0.5 * abar_t**0.5
     return {
-        "N": N, "betas": betas, "weights": [float(w) for w in weights], "means": means, "covs": covs,
+        "N": N, "betas": betas, "weights": [float(w) for w in weights], "means": means, "covs": "[" + ",\n     ".join(map(str, covs)) + "]",
         "low": low, "high": high,
         "ex_a2": f"{a * a:g}", "ex_alpha": f"{alpha:g}", "ex_sigma": f"{(1 - alpha**2) ** 0.5:g}", "ex_v": f"{variance:g}",
         "ex_slope": f"{alpha * a * a / variance:.4f}", "ex_cov": f"{a * a * (1 - alpha**2) / variance:.4f}",
