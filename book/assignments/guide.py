@@ -177,6 +177,7 @@ def schedule_page(length):
         if number or names:
             rows.append((str(number or "before"), "; ".join(names) or "–", "; ".join(due) or ""))
     left_out = [link(n) for n in chapters() if not any(n in week for week in weeks)]
+    left_out += [f"assignment {assignment_link(n)}" for n in frame.written() if not any(f"={n}" in week for week in weeks)]
     text = table(("week", "chapters", "due at its end"), rows)
     return text + (f"\n\nNot in it: {'; '.join(left_out)}." if left_out else "\n\nNothing is left out.")
 
