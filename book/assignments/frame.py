@@ -107,7 +107,7 @@ def render(name, seed):
     new = nbformat.v4
     config = CONFIG | {"requirements": ["torch", f"dpmlib @ git+{notebooks.address()}"]}
     setup = new.new_code_cell(notebooks.setup_cell(), metadata=dict(notebooks.SETUP_METADATA))
-    ours = new.new_code_cell(SETUP.format(otter=pin, name=name, seed=seed), metadata={"tags": ["hide-input", "remove-output"]})
+    ours = new.new_code_cell(SETUP.format(otter=pin, name=name, seed=seed), metadata=dict(notebooks.SETUP_METADATA))
     notebook.cells = [new.new_raw_cell("# ASSIGNMENT CONFIG\n" + yaml.safe_dump(config, sort_keys=False)), notebook.cells[0], setup, ours,
                       *notebook.cells[1:], new.new_markdown_cell(HAND_IN)]
     return notebook
