@@ -24,15 +24,16 @@ from dpmlib.statistics import WEIGHTS
 from dpmlib.trajectory import even, grid_of
 
 RESULT, TABLES = WEIGHTS / "variance_samples.json", WEIGHTS / "variance_tables.json"
-COUNT, SEED, BATCH = 256, 0, 64
+SEED, BATCH = 0, 64
+COUNTS = {10: 256, 25: 256, 50: 256, 100: 128, 200: 128, 400: 64, 1000: 64}  # samples by K: what an evening allows
 BUDGETS = (10, 25, 50, 100, 200, 400, 1000)
 METHODS = {"DDPM beta_tilde": (1.0, "beta_tilde"), "DDPM beta": (1.0, "beta"), "Analytic-DDPM": (1.0, "analytic"), "NPR-DDPM": (1.0, "npr"),
            "SN-DDPM": (1.0, "sn"), "DDIM": (0.0, "beta_tilde"), "Analytic-DDIM": (0.0, "analytic"), "NPR-DDIM": (0.0, "npr"),
            "SN-DDIM": (0.0, "sn")}
 CHAINS = {"linear": d.DiscreteVP.linear(1000), "cosine": d.DiscreteVP.cosine(1000)}
 NETWORKS = {"linear": "cifar10", "cosine": "cifar10_cosine"}
-ORDER = [*[("linear", K) for K in (10, 25, 50, 100)], *[("cosine", K) for K in (10, 25, 50)], ("linear", 200), ("cosine", 100),
-         ("cosine", 200), ("linear", 400), ("linear", 1000)]
+ORDER = [*[("linear", K) for K in (10, 25, 50)], *[("cosine", K) for K in (10, 25)], ("linear", 100), ("cosine", 50), ("linear", 200),
+         ("cosine", 100), ("linear", 400), ("cosine", 200), ("linear", 1000)]
 
 
 def pixels_of(chain, eta):
@@ -66,12 +67,12 @@ def sampler(chain, method, K):
 
 
 @torch.inference_mode()
-def samples(chain, method, K, count=COUNT):
-    """`count` samples as bytes, (count, 3, 32, 32)."""
+def samples(chain, method, K):
+    """COUNTS[K] samples as bytes, (count, 3, 32, 32); fewer samples are the first of more."""
     denoiser, grid, eta, variance = sampler(chain, method, K)
-    start = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(SEED))
+    start = torch.randn(max(COUNTS.values()), 3, 32, 32, generator=torch.Generator().manual_seed(SEED))
     made = []
-    for i, x in enumerate(start.split(BATCH)):
+    for i, x in enumerate(start[:COUNTS[K]].split(BATCH)):
         with torch.autocast("cpu", torch.bfloat16):
             *_, x = d.ancestral(denoiser, x, grid, eta, variance, torch.Generator().manual_seed(1000 * SEED + 1 + i))
         made.append(((x.clamp(-1, 1) + 1) * 127.5).round().byte())
@@ -116,7 +117,11 @@ def jackknife(measure, items, parts=8):
 
 
 def scores(images, real, truth, features):
-    """Energy distance to the images `real`; Fréchet distance of features to the `Moments` truth, whole and of halves; jackknife errors."""
+    """Energy distance to the images `real`; Fréchet distance of features to the `Moments` truth; jackknife errors.
+
+    A Fréchet distance of fewer samples is larger, so to compare with rows of fewer samples there are the means over disjoint groups of 128
+    and of 64.
+    """
     flat, seen = images.flatten(1), features(images)
 
     def energy(x):
@@ -125,10 +130,13 @@ def scores(images, real, truth, features):
     def frechet(x):
         return metrics.frechet_distance(x, truth)
 
-    halves = [frechet(half) for half in seen.split(len(seen) // 2)]
-    row = {"frechet": frechet(seen), "frechet_error": jackknife(frechet, seen), "frechet_half": sum(halves) / 2,
-           "energy": energy(flat), "energy_error": jackknife(energy, flat)}
-    return {name: float(f"{value:.5g}") for name, value in row.items()}
+    row = {"samples": len(images), "frechet": frechet(seen), "frechet_error": jackknife(frechet, seen)}
+    for size in (128, 64):
+        if len(seen) >= size:
+            groups = [frechet(part) for part in seen.split(size)]
+            row[f"frechet_{size}"] = sum(groups) / len(groups)
+    row |= {"energy": energy(flat), "energy_error": jackknife(energy, flat)}
+    return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def closed_form(chain, method, K, variances, mean, eta=None, clip=True):
@@ -186,14 +194,14 @@ def measure(folder, references=10_000):
     train, test = (d.data.to_unit(d.data.cifar10(split)[0]) for split in ("train", "test"))
     truth, real = metrics.Moments.of(features(train[:references])), test[:1000].flatten(1)
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=_commit(), seed=SEED, samples=COUNT,
+    notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=_commit(), seed=SEED, samples=COUNTS,
                  precision="network in bfloat16 autocast, sampler in float32", torch=torch.__version__,
                  device=f"{platform.machine()} CPU, 1 thread", errors="jackknife over eighths of the samples",
                  frechet=f"squared distance of Gaussians in the {kind}, to the first {references} training images; few samples bias it up",
-                 frechet_half="mean over the two halves of the samples: the same bias, about doubled",
+                 frechet_128="mean over disjoint groups of 128 samples, and frechet_64 of 64: for rows of fewer samples",
                  energy="of whole images, to the first 1000 test images",
                  clipping="A, NPR, SN: c at most 1, and the last noisy step, 2 pixels for DDPM on the linear chain, else 1",
-                 networks=NETWORKS, test_images=scores(test[1000:1000 + COUNT], real, truth, features), rows=[],
+                 networks=NETWORKS, test_images=scores(test[1000:1256], real, truth, features), rows=[],
                  closed_form="squared Fréchet distance / 3072 in pixels in [-1, 1], data N(mean, covariance) of CIFAR-10, exact denoiser",
                  closed_form_rows=old.get("closed_form_rows") or closed_forms())
     for chain, K in sorted(ORDER, key=lambda item: (item[0] == "cosine", item[1])):
@@ -201,7 +209,7 @@ def measure(folder, references=10_000):
             path = folder / f"{chain}_{method.replace(' ', '_')}_{K}.npy"
             if path.exists():
                 images = d.data.to_unit(torch.from_numpy(np.load(path)))
-                notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K, "samples": len(images),
+                notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K,
                                       **scores(images, real, truth, features)})
     text = json.dumps(notes, indent=1)
     for row in [*notes["rows"], *notes["closed_form_rows"]]:  # a row a line

@@ -51,8 +51,9 @@ class Answers:
             x = d.diffuse(image, level, eps)
             own = self.own.level(self.own.t_of_lam(level.lam.clamp(self.low, self.high)).clamp(self.own.t_end, self.own.t_max))
             said, h, g = self.sighted.both(x, own)
-            mean = (x - own.sigma * said) / own.alpha
-            spread = [((own.sigma / own.alpha) ** 2 * v).clamp(0, 1) for v in (g, h - said**2)]  # c
+            at = level if level.lam > self.high else own  # as `heads.matched` does
+            mean = (x - at.sigma * said) / at.alpha
+            spread = [((at.sigma / at.alpha) ** 2 * v).clamp(0, 1) for v in (g, h - said**2)]  # c
             said = (x - level.alpha * mean) / level.sigma
             parts.append([said**2, (eps - said) ** 2, *((level.alpha / level.sigma) ** 2 * c for c in spread), mean])
         return [torch.cat(p) for p in zip(*parts)]
@@ -188,7 +189,8 @@ def main(chain, network):
         "minus_analytic": "the difference to Analytic-DDPM on the same trajectory name and images, and its standard error",
         "trajectories": "even; optimal: of the least Σ log(1 − β Γ) with trajectory.monotone_gamma, whose c Analytic-DDPM then uses; 'raw' "
                         "with Γ as estimated; for beta and beta_tilde of the whole table of their own terms (training images)",
-        "matched": "network cifar10 on the cosine chain is asked at the linear chain's level of equal λ, or at its nearer end",
+        "matched": "network cifar10 on the cosine chain is asked at the linear chain's level of equal λ, or at its nearer end, as by "
+                   "heads.matched",
         "gamma": file.get("gamma", {}), "rows": [*others, *rows]}
     if not (chain == "cosine" and network == "cifar10"):
         result["gamma"][network] = gamma

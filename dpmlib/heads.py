@@ -142,13 +142,18 @@ def matched(believer: Believer, schedule: Schedule) -> Believer:
     """A denoiser made for the variance-preserving `schedule`, for use on any other one that preserves variance.
 
     With α² + σ² = 1 the distribution of x_t depends on λ alone, so the level of `schedule` with the same λ is the same question. Where λ
-    lies outside of the schedule the nearest end is asked, and what it says of x_0, mean and variance, is taken.
+    lies outside of the schedule the nearest end is asked. Beyond the noisy end what it says of x_0 is taken, mean and variance; beyond
+    the clean end what it says of ε.
     """
     low, high = schedule.lam(schedule.t_max), schedule.lam(schedule.t_end)
 
     def asked(x, level, **condition) -> Posterior:
         own = schedule.level(schedule.t_of_lam(level.lam.clamp(low, high)).clamp(schedule.t_end, schedule.t_max))
-        return replace(believer(x, own, **condition), level=level)
+        belief = believer(x, own, **condition)
+        if level.lam <= high:
+            return replace(belief, level=level)
+        var = None if belief.var is None else belief.var * torch.exp(2 * (own.lam - level.lam))
+        return replace(belief, mean=(x - level.sigma * belief.eps) / level.alpha, var=var, cov=None, level=level)
 
     return asked
 

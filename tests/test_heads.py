@@ -181,6 +181,9 @@ def test_matched_is_the_same_question_on_another_chain():
         assert torch.allclose(here.mean, truth.mean) and torch.allclose(here.var, truth.var) and torch.allclose(here.eps, truth.eps)
     beyond = borrowed(x, cosine.level(1.0))  # λ = −9.9, the linear chain ends at −5.06: x_0 is as unknown there as here
     assert (beyond.mean - g.denoiser()(x, cosine.level(1.0)).mean).abs().max() < 0.02
+    near = borrowed(x, cosine.level(0.001))  # λ = 5.06, the linear chain begins at 4.6: ε is as hidden there as here
+    truth = g.denoiser("diagonal")(x, cosine.level(0.001))
+    assert (near.mean - truth.mean).abs().max() < 1e-3 and (near.var / truth.var - 1).abs().max() < 0.01
 
 
 def test_clipping_of_what_a_head_says():
