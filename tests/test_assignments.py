@@ -203,3 +203,32 @@ def test_tests_of_another_variant_are_refused(tmp_path, monkeypatch):
         classroom.grader(name, seed=0)
     with pytest.raises(ValueError, match="nothing"):
         classroom.grader("nothing", seed=0)
+
+
+def test_in_place_a_test_has_a_time_limit_and_leaves_no_trace():
+    import torch
+
+    from dpmlib import limits
+    before = torch.get_rng_state()
+
+    def work():
+        torch.set_default_dtype(torch.float64)
+        torch.randn(3)
+        while True:
+            pass
+
+    ended, seconds = limits.in_here(work, 0.3, "nowhere")
+    assert ended.kind == "TimeLimit" and 0.2 < seconds < 60
+    assert torch.get_default_dtype() == torch.float32 and torch.equal(torch.get_rng_state(), before)
+    assert limits.in_here(lambda: None, 1, "nowhere")[0] is None
+    ended, _ = limits.in_here(lambda: {}["x"], 1, __file__)
+    assert ended.kind == "KeyError" and "ended, _ = limits" in Path(__file__).read_text().splitlines()[ended.line - 1]
+
+
+def test_a_child_reaches_nothing_of_its_parent():
+    from dpmlib import limits
+    box = []
+    assert limits.in_child(lambda: box.append(1), 60, "nowhere")[0] is None and not box
+    for work, kind, fatal in ((lambda: 1 / 0, "ZeroDivisionError", False), (lambda: [0] * 2**30, "MemoryError", True)):
+        ended, _ = limits.in_child(work, 60, "nowhere")
+        assert (ended.kind, ended.fatal) == (kind, fatal)
