@@ -33,7 +33,7 @@ CHAPTERS = {
     "continuous/sdes": (("continuous/score_matching", "denoising/parameterisations"), ("SDEs and their", "reversal"), (4, 2)),
     "continuous/probability_flow": (("continuous/sdes",), ("Probability-flow", "ODE"), (5, 2)),
     "variance/analytic": (("continuous/score_matching",), ("The optimal", "variance"), (5, 0)),
-    "variance/trajectories": (("variance/analytic",), ("Optimal", "trajectories"), (6, 0)),
+    "variance/trajectories": (("variance/analytic",), ("Bounds and", "trajectories"), (6, 0)),
     "variance/imperfect_mean": (("variance/analytic",), ("Imperfect mean",), (7, 0)),
     "fast/exact_linear_part": (("continuous/probability_flow",), ("The exact", "linear part"), (6, 2)),
     "fast/dpm_solver": (("fast/exact_linear_part",), ("DPM-Solver",), (7, 2)),
@@ -127,11 +127,9 @@ def chapters_page():
     measured = json.loads(TIMES.read_text())["seconds"] if TIMES.exists() else {}
     rows = []
     for name in chapters():
-        exercises = sum(len(re.findall(r"^:::+\{exercise(?:-start)?\}", c.source, re.M))
-                        for c in nbformat.read(frame.ROOT / "book" / f"{name}.ipynb", 4).cells if c.cell_type == "markdown")
         needs = ", ".join(map(link, (n for n in CHAPTERS[name][0] if n in chapters()))) or "–"
-        rows.append((link(name), needs, str(exercises), f"{measured[name]:.0f}" if name in measured else "–"))
-    return table(("chapter", "needs", "exercises", "seconds"), rows)
+        rows.append((link(name), needs, f"{measured[name]:.0f}" if name in measured else "–"))
+    return table(("chapter", "needs", "seconds"), rows)
 
 
 def outcomes_page():
