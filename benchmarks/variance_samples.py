@@ -108,34 +108,36 @@ def sample(folder):
 
 # --- measures -----------------------------------------------------------------------------------------------------
 
-def jackknife(measure, items, parts=8):
-    """The standard error of `measure(items)` by leaving out one eighth of the items at a time."""
-    size = len(items) // parts
-    without = [measure(torch.cat([items[:i], items[i + size:]])) for i in range(0, parts * size, size)]
+def jackknife(measure, count, parts=8):
+    """(measure of all, its standard error by leaving out one eighth at a time); `measure` takes the indices that stay."""
+    every, size = torch.arange(count), count // parts
+    without = [measure(torch.cat([every[:i], every[i + size:]])) for i in range(0, parts * size, size)]
     spread = torch.tensor(without, dtype=torch.float64)
-    return float(((parts - 1) / parts * (spread - spread.mean()).square().sum()).sqrt())
+    return measure(every), float(((parts - 1) / parts * (spread - spread.mean()).square().sum()).sqrt())
 
 
-def scores(images, real, truth, features):
-    """Energy distance to the images `real`; Fréchet distance of features to the `Moments` truth; jackknife errors.
+def scores(images, real, within, truth, features):
+    """Energy distance to the images `real`, whose mean distance is `within`, and Fréchet distance of features to the `Moments` truth.
 
-    A Fréchet distance of fewer samples is larger, so to compare with rows of fewer samples there are the means over disjoint groups of 128
-    and of 64.
+    As `metrics.energy_distance` and `frechet_distance`; errors by jackknife. A Fréchet distance of fewer samples is larger, so to compare
+    with rows of fewer samples there are the means over disjoint groups of 128 and of 64.
     """
-    flat, seen = images.flatten(1), features(images)
+    flat, seen = images.flatten(1).double(), features(images)
+    across, own = torch.cdist(flat, real).mean(1), torch.cdist(flat, flat)
 
-    def energy(x):
-        return metrics.energy_distance(x, real)
+    def energy(keep):
+        return float((2 * across[keep].mean() - own[keep][:, keep].mean() - within).clamp(min=0).sqrt())
 
-    def frechet(x):
-        return metrics.frechet_distance(x, truth)
+    def frechet(keep):
+        return metrics.frechet_distance(seen[keep], truth)
 
-    row = {"samples": len(images), "frechet": frechet(seen), "frechet_error": jackknife(frechet, seen)}
+    row = {"samples": len(images)}
+    row["frechet"], row["frechet_error"] = jackknife(frechet, len(seen))
     for size in (128, 64):
         if len(seen) >= size:
-            groups = [frechet(part) for part in seen.split(size)]
+            groups = [frechet(part) for part in torch.arange(len(seen)).split(size)]
             row[f"frechet_{size}"] = sum(groups) / len(groups)
-    row |= {"energy": energy(flat), "energy_error": jackknife(energy, flat)}
+    row["energy"], row["energy_error"] = jackknife(energy, len(flat))
     return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
@@ -192,7 +194,8 @@ def measure(folder, references=10_000):
         features = lambda x: torch.nn.functional.avg_pool2d(x, 8).flatten(1)  # noqa: E731
         kind = "pixels averaged to 4 x 4 (stand-in)"
     train, test = (d.data.to_unit(d.data.cifar10(split)[0]) for split in ("train", "test"))
-    truth, real = metrics.Moments.of(features(train[:references])), test[:1000].flatten(1)
+    truth, real = metrics.Moments.of(features(train[:references])), test[:1000].flatten(1).double()
+    within = torch.cdist(real, real).mean()
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=_commit(), seed=SEED, samples=COUNTS,
                  precision="network in bfloat16 autocast, sampler in float32", torch=torch.__version__,
@@ -201,7 +204,7 @@ def measure(folder, references=10_000):
                  frechet_128="mean over disjoint groups of 128 samples, and frechet_64 of 64: for rows of fewer samples",
                  energy="of whole images, to the first 1000 test images",
                  clipping="A, NPR, SN: c at most 1, and the last noisy step, 2 pixels for DDPM on the linear chain, else 1",
-                 networks=NETWORKS, test_images=scores(test[1000:1256], real, truth, features), rows=[],
+                 networks=NETWORKS, test_images=scores(test[1000:1256], real, within, truth, features), rows=[],
                  closed_form="squared Fréchet distance / 3072 in pixels in [-1, 1], data N(mean, covariance) of CIFAR-10, exact denoiser",
                  closed_form_rows=old.get("closed_form_rows") or closed_forms())
     for chain, K in sorted(ORDER, key=lambda item: (item[0] == "cosine", item[1])):
@@ -210,7 +213,7 @@ def measure(folder, references=10_000):
             if path.exists():
                 images = d.data.to_unit(torch.from_numpy(np.load(path)))
                 notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K,
-                                      **scores(images, real, truth, features)})
+                                      **scores(images, real, within, truth, features)})
     text = json.dumps(notes, indent=1)
     for row in [*notes["rows"], *notes["closed_form_rows"]]:  # a row a line
         text = text.replace(json.dumps(row, indent=1).replace("\n", "\n  "), json.dumps(row))
