@@ -1,4 +1,5 @@
 """Answers to the assignment on autoregressive models that must lose points, and answers in other styles that must get them all."""
+# ruff: noqa: E501  the strings are code, which is easier to compare on one line
 
 
 def but(source, *changes):

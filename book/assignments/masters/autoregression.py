@@ -45,7 +45,7 @@ def constants(seed: int) -> dict[str, object]:
         "s_tex": s_tex, "log_sigma": log_sigma, "s_example": s_example,
         "q5_value": round(-1 / 8 - math.log(2) - 0.5 * math.log(2 * math.pi), 4),
         "M": M, "M_last": M - 1, "M_third": M // 3, "lo": lo, "hi": hi, "width": width, "log2M": int(math.log2(M)), "span": hi - lo,
-        "y_tex": rf"{lo} + \frac{{{hi - lo}}}{{{M}}}\,(v + u)" if lo else rf"\frac{{{hi - lo}}}{{{M}}}\,(v + u)",
+        "y_tex": (f"{lo} + " if lo else "") + rf"\frac{{{hi - lo}}}{{{M}}}\,(v + u)",
         "triangle": "upper" if upper else "lower", "tri": "(lambda A: A.triu(1))" if upper else "(lambda A: A.tril(-1))",
         "before_words": "after it" if upper else "before it", "j_range": "j > i" if upper else "j < i",
         "first_var": "x_D" if upper else "x_1",
@@ -71,6 +71,7 @@ RUBRICS = {
             "mass of a cell)."),
         (1, "(b) Uniform noise and the cell's width; Jensen's inequality in the right direction makes the result an upper bound."),
         (1, "(c) The family is all Gaussians in every order, so the maximum is over the same set; the log s_i redistribute a fixed sum."),
-        (1, "(c) An example with bits and a restricted family (logistic regressions on four bits, a Markov chain) in which the set of distributions depends on the order."),
+        (1, "(c) An example with bits and a restricted family (logistic regressions on four bits, a Markov chain) in which the set of "
+            "distributions depends on the order."),
     ],
 }

@@ -62,15 +62,17 @@ OUTCOMES = [
     "Use Tweedie's formulas for mean and covariance, in whatever parameterisation a network has.",
     "Implement denoising score matching; derive the constant by which it differs from explicit score matching.",
     "Compute the transition of a linear SDE from its coefficients; run the family of reverse SDEs by Euler–Maruyama and predict its error.",
-    "Solve the probability-flow ODE with a method of given order; compute likelihoods by the instantaneous change of variables, traces by Hutchinson's "
-    "estimator.",
+    "Solve the probability-flow ODE with a method of given order; compute likelihoods by the instantaneous change of variables, "
+    "traces by Hutchinson's estimator.",
 ]
 
 RUBRICS = {
     "q8_explain": [
         (1, "(a) The loss is explicit loss plus a floor that depends on data, level and weight; hence no comparison across levels."),
-        (1, "(a) Right report: differences at the same level on the same held-out data; a loss below the floor means memorised noise or a fault."),
-        (1, "(b) Two true differences (deterministic invertible map / rough paths, joint law, encoding and likelihood, solver order, memory of the start)."),
+        (1, "(a) Right report: differences at the same level on the same held-out data; a loss below the floor means memorised noise "
+            "or a fault."),
+        (1, "(b) Two true differences (deterministic invertible map / rough paths, joint law, encoding and likelihood, solver order, "
+            "memory of the start)."),
         (1, "(b) With a wrong start the SDE ends nearer: KL falls for zeta > 0 and is constant for the ODE, with the reason."),
         (1, "(c) Slopes -1 and -order read off; noise terms of order √Δ have mean zero, one step errs by Δ², there are 1/Δ steps."),
         (1, "(c) Compares at equal numbers of evaluations, stages counted, and says that order pays only with enough of them."),
