@@ -3,9 +3,11 @@
 from random import Random
 
 CONVENTIONS = {
-    "w": {"formula": r"(1+w)\,\hat\varepsilon_c - w\,\hat\varepsilon_\varnothing", "s_tex": "1+w", "s": "(1 + w)", "neutral": "0.0",
+    "w": {"formula": r"(1+w)\,\hat\varepsilon_c - w\,\hat\varepsilon_\varnothing", "s": "(1 + w)", "neutral": "0.0",
+          "head_s": r"Below, $s=1+w$ is the weight of $\hat\varepsilon_c$.", "with_s": ", with $s=1+w$",
           "neutral_tex": "0", "other": "w", "shift": 1.0},
-    "s": {"formula": r"\hat\varepsilon_\varnothing + s\,(\hat\varepsilon_c - \hat\varepsilon_\varnothing)", "s_tex": "s", "s": "s",
+    "s": {"formula": r"\hat\varepsilon_\varnothing + s\,(\hat\varepsilon_c - \hat\varepsilon_\varnothing)", "s": "s",
+          "head_s": r"So $s$ is the weight of $\hat\varepsilon_c$.", "with_s": "",
           "neutral": "1.0", "neutral_tex": "1", "other": "(1 + s)", "shift": 0.0},
 }
 
@@ -48,7 +50,7 @@ def constants(seed: int) -> dict[str, object]:
     s = pick(3.0, 2.5, 3.5, 4.0)
     strength = s - convention["shift"]
     return {
-        "letter": letter, **{k: convention[k] for k in ("formula", "s_tex", "s", "neutral", "neutral_tex", "other")}, "strength": strength,
+        "letter": letter, **{key: value for key, value in convention.items() if key != "shift"}, "strength": strength,
         **LANGUAGES[language], **MEASURES[measure], "low": interval[0], "high": interval[1],
         "V": V, "v": v, "s_value": s, "q5_value": round(V ** (1 - s) * v**s, 5),
         "m0": pick(0.5, -0.4, 0.3, -0.7), "mu1": pick(0.8, 1.1, -0.9, 0.6), "mu2": pick(-0.4, 0.7, 0.5, -0.6),
