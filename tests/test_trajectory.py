@@ -1,6 +1,7 @@
 """The bounds of the optimal variance, what a step costs, and the cheapest steps through a chain."""
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -197,6 +198,14 @@ def test_a_possible_gamma_stays_and_an_impossible_one_is_mended(record_property)
     assert (np.diff(1 / c - S) <= 1e-6 * (1 / c)[1:]).all() and c.min() > 0
     path = trajectory.optimal(mended, CHAIN, 10)
     assert path[1] < 20 and path[-2] < 600  # not one jump from noise to data and the rest wherever
+
+
+def test_published_optimal_trajectories_never_lose():
+    table = json.loads((statistics.WEIGHTS / "analytic_published.json").read_text())
+    for even, best in ((table["bits_per_dim"]["Analytic-DDPM"], table["optimal"]["Analytic-DDPM"]),
+                       (table["bits_per_dim"]["DDPM beta"], table["optimal"]["DDPM beta"]),
+                       (table["cosine"]["even"], table["cosine"]["optimal"])):
+        assert len(even) == len(best) == len(table["steps"]) and all(b <= a for a, b in zip(even, best)) and even[-1] == best[-1]
 
 
 @pytest.mark.parametrize("call, words", [
