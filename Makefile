@@ -4,11 +4,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: book test lint bench notebooks assignments address serve shots clean
+.PHONY: book exam test lint bench notebooks assignments address serve shots clean
 
 book: $(READY)
 	$(VENV)/bin/jupyter-book build -W -n --keep-going . || { rm -rf _build/.doctrees; exit 1; }  # or the next build would not warn again
 	@echo "Open $(CURDIR)/_build/html/index.html"
+
+# Exam questions, with and without answers, which are not part of the book: all chapters, or make exam N="ddpm sdes"
+exam: $(READY)
+	$(PY) book/exam/build.py $(N)
 
 # One pytest run proves everything: laws and units, lint, the build, the pages in Chromium, every notebook of _toc.yml.
 # -n 2 with one thread each: two cores, no contention, and the same sums on every machine.
