@@ -47,5 +47,5 @@ def constants(seed: int) -> dict[str, object]:
         "ex_ell": ell, "ex_as": f"{a_s:.4g}", "ex_ss": s_s, "ex_at": f"{a_t:.4g}", "ex_st": s_t, "ex_x": x, "ex_moved": f"{moved:.4f}",
         "kmax": rng.choice([4, 5]), "ex_h": h, "ex_phi1": f"{phi_1:.6f}", "ex_phi2": f"{(phi_1 - 1) / h:.6f}",
         "ratio": rng.choice([3, 4, 5]), "lam_0": rng.choice([-3.0, -2.5, -2.0]), "lam_1": rng.choice([2.0, 2.5, 3.0]),
-        "mixture": rng.choice(["grid8", "petals", "twopeaks"]), "seed": seed,
+        "mixture": rng.choice(["grid8", "petals", "twopeaks"]),
     }
