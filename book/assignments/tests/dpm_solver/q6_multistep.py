@@ -32,12 +32,12 @@ def test_even(solve_2m):
     v, mu = torch.tensor([0.04, 0.4, 3.0]).double(), torch.tensor([0.8, 0.0, -1.0]).double()
     x0_hat = lambda x, a, s: mu + a * v * (x - a * mu) / (a**2 * v + s**2)
     errors = []
-    for n in (80, 160, 320):
+    for n in (60, 120, 240):
         lam = torch.linspace(-2.5, 3.0, n + 1, dtype=torch.float64)
         alpha, sigma = torch.sigmoid(2 * lam).sqrt(), torch.sigmoid(-2 * lam).sqrt()
         z = torch.tensor([[1.0, -0.5, 2.0], [-1.0, 1.5, 0.3]]).double()
         start, end = (alpha[i] * mu + z * (alpha[i] ** 2 * v + sigma[i] ** 2).sqrt() for i in (0, -1))
         errors.append((solve_2m(x0_hat, start, alpha, sigma) - end).square().mean().sqrt().item())
     slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:])]
-    text = f"errors {', '.join(f'{e:.2e}' for e in errors)} at 80, 160, 320 steps: measured orders {slopes[0]:.2f}, {slopes[1]:.2f}"
-    assert errors[0] < 0.01 and slopes[1] > 1.85, text
+    text = f"errors {', '.join(f'{e:.2e}' for e in errors)} at 60, 120, 240 steps: measured orders {slopes[0]:.2f}, {slopes[1]:.2f}"
+    assert errors[0] < 0.02 and slopes[1] > 1.85, text
