@@ -13,6 +13,7 @@ A file holds the title of its chapter, one ```python block that is run before th
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,9 +84,7 @@ def page(exam, answers):
 
 def write(document, exams, folder):
     """The sources of one document: pages, table of contents, and the book's own settings with paths that lead back to it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.md"):
-        old.unlink()
+    folder.mkdir(parents=True)
     for name, exam in exams.items():
         (folder / f"{name}.md").write_text(page(exam, answers=document == "answers"))
     rows = "\n".join(f"| [{exam.title}]({name}.md) | {len(exam.questions)} | {sum(one.points for one in exam.questions)} |"
@@ -111,8 +110,9 @@ def build(document, chosen=(), folder=None):
         raise ValueError(f"no exam for {sorted(unknown)}; there is one for {list(files())}")
     exams = {name: read(path) for name, path in files().items() if not chosen or name in chosen}
     folder = folder or ROOT / "_build" / "exam" / document
+    shutil.rmtree(folder, ignore_errors=True)  # pages of an earlier choice
     write(document, exams, folder)
-    command = [Path(sys.executable).parent / "jupyter-book", "build", "-W", "-n", "--keep-going", "--all", folder]
+    command = [Path(sys.executable).parent / "jupyter-book", "build", "-W", "-n", "--keep-going", folder]
     subprocess.run(command, check=True, cwd=folder)
     return folder / "_build" / "html"
 
