@@ -369,6 +369,19 @@ def dpm_solver_2(eps_hat, x, lam, level_at):
         x = c[0] / a[0] * x - c[1] * (math.expm1(h) * first + (math.expm1(h) - h) * slope)
     return x
 ''',
+        "all levels at once": '''
+def dpm_solver_2(eps_hat, x, lam, level_at):
+    h = lam.diff()
+    alpha, sigma = level_at(lam)
+    alpha_m, sigma_m = level_at(lam[:-1] + {{r1}} * h)
+    w = (torch.expm1(h) - h) / ({{r1}} * h)
+    for i in range(len(h)):
+        first = eps_hat(x, alpha[i], sigma[i])
+        u = alpha_m[i] / alpha[i] * x - sigma_m[i] * torch.expm1({{r1}} * h[i]) * first
+        D = eps_hat(u, alpha_m[i], sigma_m[i]) - first
+        x = alpha[i + 1] / alpha[i] * x - sigma[i + 1] * (torch.expm1(h[i]) * first + w[i] * D)
+    return x
+''',
         "weighted mean of two values": '''
 def dpm_solver_2(eps_hat, x, lam, level_at):
     weight = 1 / (2 * {{r1}})

@@ -15,7 +15,7 @@ OUTCOMES = [
 RUBRICS = {
     "q8_asymptotic": [
         (1, "an order is a statement about h → 0: error ≈ C hᵖ with a constant that depends on derivatives of x̂_0 along the path"),
-        (1, "computes h at 5 steps and compares it with the scale of λ on which x̂_0 changes (about 1 around the fork): "
+        (1, "computes h at 5 steps and compares it with the scale of λ on which x̂_0 changes (one to three units around λ = 0): "
             "h is not small, the expansion's remainder is not smaller than its terms"),
         (1, "third order extrapolates: a parabola through three past values, of which the farthest is two long steps back, is used a "
             "step ahead; its weights are large and alternate in sign"),
