@@ -77,8 +77,7 @@ class TestPages:
         for question in questions:
             for test in question.tests:
                 if test.hidden:
-                    function = re.match(r"def (\w+)", test.source)[1]
-                    assert f"def {function}(" not in published + library
+                    assert test.source not in published + library
             code = re.search(r"# BEGIN SOLUTION\n(.*?)# END SOLUTION", question.solution, re.S)
             longest = max((question.solution if question.manual else code[1]).splitlines(), key=len)
             assert json.dumps(longest)[1:-1] not in published

@@ -20,7 +20,7 @@ def test_gaussian(mixture_score):
     expected = (alpha[:, None] * m - x) / (alpha ** 2 * v + sigma ** 2)[:, None]
     k = (got - expected).abs().sum(1).argmax()
     message = (f"alpha = {alpha[k]:.2f}, sigma = {sigma[k]:.2f}, v = {v.item()}: expected "
-               f"{expected[k].tolist()}, got {got[k].tolist()}")
+               f"{expected[k].detach().numpy().round(4)}, got {got[k].detach().numpy().round(4)}")
     assert torch.allclose(got, expected, atol=1e-9), message
 
 
@@ -37,5 +37,5 @@ def test_two(mixture_score):
     V = 0.8 ** 2 * 0.3 + 0.6 ** 2
     expected = (-x + 0.8 * a * torch.tanh(0.8 * x @ a / V)[:, None]) / V
     k = (got - expected).abs().sum(1).argmax()
-    message = f"expected {expected[k].tolist()}, got {got[k].tolist()}"
+    message = f"expected {expected[k].detach().numpy().round(4)}, got {got[k].detach().numpy().round(4)}"
     assert torch.allclose(got, expected, atol=1e-9), message
