@@ -81,3 +81,22 @@ def test_its_gradient_guides():
     assert torch.allclose(guided.score, plain(x, level).score + 2 * push, atol=1e-10)
     one = c.log_prob(net, torch.tensor(1))(x, level)
     assert torch.allclose(one, c.log_prob(net, torch.tensor([1, 1, 1, 1]))(x, level))
+
+
+def test_the_committed_classifier_knows_most_test_images_clean_or_a_little_noisy(record_property):
+    net = c.load()
+    assert net.notes["test_accuracy"] > 0.85
+    try:
+        images, labels = (part[:500] for part in d.data.cifar10("test"))
+    except ConnectionError:
+        pytest.skip("needs CIFAR-10")
+    clean = c.accuracy(net, images, labels)
+    assert abs(clean - net.notes["test_accuracy"]) < 5 * (0.87 * 0.13 / 500) ** 0.5
+    x0, shares = d.data.to_unit(images[:200]), {}
+    for t in (0.1, 0.3, 0.9):
+        x = d.diffuse(x0, CHAIN.level(t), torch.randn(x0.shape, generator=gen()))
+        shares[t] = float((net(x, torch.full((200,), t)).argmax(1) == labels[:200]).float().mean())
+    record_property("accuracy", clean)
+    for t, share in shares.items():
+        record_property(f"accuracy at t = {t}", share)
+    assert clean > shares[0.1] > shares[0.3] > 0.25 and shares[0.9] < 0.3  # the label fades with the image
