@@ -29,9 +29,9 @@ RUBRICS = {
         (1, "the printed table is reported, and it is of this variant"),
         (1, "the ideal error is named as the floor, and the excess (or excess times w_n) as the measure"),
         (1, "the comparison of the two variances agrees with the writer's numbers"),
-        (1, "halved and doubled variances were measured; too narrow costs more in the bound, by the formula of C_n"),
+        (1, "halved and doubled variances were measured; from the posterior's variance too narrow costs more in the bound, by C_n and w_n"),
         (1, "says that samples and bound need not agree, with a reason or with numbers"),
-        (1, "variance rises by sigma_1^2, with the number for this chain, and a test or picture that shows it"),
+        (1, "variance rises by sigma_1^2, with the number for this chain beside a mode's variance, and a test that shows it"),
     ],
 }
 

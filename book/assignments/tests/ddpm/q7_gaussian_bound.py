@@ -6,7 +6,7 @@ name = 'q7_gaussian_bound'
 points = None
 
 
-@test_case(name='exact variances: the bound is the likelihood', points=2, hidden=False, failure_message='if sigma_n^2 is the variance of x_{n-1} given x_n for every n, the bound is the entropy of the data plus KL(q(x_N) || N(0, tau^2)).')
+@test_case(name='exact variances: the entropy and the two ends', points=2, hidden=False, failure_message='if sigma_n^2 is the variance of x_{n-1} given x_n for every n, the bound is the entropy of the data plus KL(q(x_N) || N(0, tau^2)).')
 def test_tight(gaussian_bound):
     import math
     import torch
