@@ -159,3 +159,8 @@ class UNet(nn.Module):
         if y is not None and (self.label is None or y.shape != t.shape or y.dtype != torch.int64):
             raise ValueError(f"y has shape {tuple(y.shape)} and type {y.dtype}; with classes={self.config['classes']} it must "
                              f"be {f'int64 labels ({len(x)},) in 0..classes' if self.label is not None else 'None'}")
+        if y is not None and len(y) and not torch.compiler.is_compiling():  # a GPU would die of it, with every tensor on it
+            low, high = (int(v) for v in y.aminmax())
+            if low < 0 or high > self.config["classes"]:
+                raise ValueError(f"y holds labels from {low} to {high}; with classes={self.config['classes']} they must lie in "
+                                 f"0..{self.config['classes']}, the last meaning none")

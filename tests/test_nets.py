@@ -125,6 +125,9 @@ def test_bad_shapes():
         unet(size=10)
     with pytest.raises(ValueError, match="classes"):
         unet(classes=0)(draw(2, 3, 8, 8), t, torch.zeros(2).long())
+    for label in (-1, 5):
+        with pytest.raises(ValueError, match=rf"y holds labels .*{label}.*in 0\.\.4"):
+            unet(classes=4)(draw(2, 3, 8, 8), t, torch.tensor([0, label]))
     for x, number in [(draw(2, 3), t), (draw(4), t), (draw(2, 2), torch.ones(1))]:
         with pytest.raises(ValueError, match="shape"):
             MLP(2)(x, number)
