@@ -24,7 +24,7 @@ def test_by_hand(dsm_loss):
             assert abs(got[n].item() - expected) < 1e-9, message
 
 
-@test_case(name='the floor on a line', points=1, hidden=False, failure_message='On a line the floor is w alpha^2 c / (2 sigma^2 (alpha^2 c + sigma^2)).')
+@test_case(name='the floor on a line', points=1, hidden=False, failure_message='The floor is the mean denoising loss of the true score, which on a line is -(x - alpha m) / (alpha^2 c + sigma^2). It is 0 for c = 0.')
 def test_line(dsm_floor):
     import torch
     for c, alpha, sigma in ((1.0, 0.6, 0.8), (0.05, 0.9, 0.3), (0.0, 1.0, 0.5)):

@@ -6,7 +6,7 @@ name = 'q5_reverse'
 points = None
 
 
-@test_case(name='one step by hand', points=1, hidden=False, failure_message='One step multiplies x by 1 - f D - (1/2)(1 + zeta ** 2) g^2 D / v and adds noise of variance zeta ** 2 g^2 D.')
+@test_case(name='one step by hand', points=1, hidden=False, failure_message='With the score -x / v put in, a step is a number times x plus a number times z, with x and z independent: what is the variance of that?')
 def test_one_step(em_variance):
     import torch
     ts = torch.tensor([0.5, 0.4], dtype=torch.float64)
