@@ -8,13 +8,13 @@ SPREADS = [
     ("v_k = 1 / s_k", "precisions", "1 / s", "1 / v"),
     ("v_k = e^{s_k}", "log-variances", "s.exp()", "v.log()"),
 ]
-# what F is: TeX; score of F, Hessian of J (c = σ, (B, 1)); F of score, J of Hessian
+# what F is: TeX, words; score of F, Hessian of J (c = σ, (B, 1)); F of score, J of Hessian
 FIELDS = [
-    (r"-\sigma\, \nabla \log q_t(x), \quad \text{a prediction of the noise}",
+    (r"-\sigma\, \nabla \log q_t(x)", "a prediction of the noise",
      "-F / c", "-J / c[..., None]", "-c * score", "-c[..., None] * hessian"),
-    (r"\nabla \log q_t(x), \quad \text{the score itself}", "F", "J", "score", "hessian"),
-    (r"-\nabla \log q_t(x), \quad \text{the gradient of an energy}", "-F", "-J", "-score", "-hessian"),
-    (r"\sigma^2\, \nabla \log q_t(x), \quad \text{the way to the denoised point}",
+    (r"\nabla \log q_t(x)", "the score itself", "F", "J", "score", "hessian"),
+    (r"-\nabla \log q_t(x)", "the gradient of an energy", "-F", "-J", "-score", "-hessian"),
+    (r"\sigma^2\, \nabla \log q_t(x)", "the way to the denoised point",
      "F / c ** 2", "J / c[..., None] ** 2", "c ** 2 * score", "c[..., None] ** 2 * hessian"),
 ]
 WEIGHTS = [(r"\sigma^2", "sigma ** 2"), (r"\sigma", "sigma"), (r"\sigma^3", "sigma ** 3"), (r"4\sigma^2", "4 * sigma ** 2")]
@@ -26,7 +26,7 @@ def constants(seed: int) -> dict[str, object]:
     book = seed == 0
     pick = lambda options: options[0] if book else r.choice(options[1:])
     var_tex, var_words, var, s_of_v = pick(SPREADS)
-    field_tex, score_of_F, hessian_of_J, F_of_score, J_of_hessian = pick(FIELDS)
+    field_tex, field_words, score_of_F, hessian_of_J, F_of_score, J_of_hessian = pick(FIELDS)
     weight_tex, weight = pick(WEIGHTS)
     squared = book or r.random() < 0.5                                   # the function is g², else g
     kappa = not book and r.random() < 0.6                                # the parameter is κ = ζ², else ζ
@@ -37,7 +37,7 @@ def constants(seed: int) -> dict[str, object]:
         "auto_points": 35,
         "var_tex": var_tex, "var_words": var_words, "var": var, "s_of_v": s_of_v,
         "q1_v": pick([0.5, 0.3, 1.7, 2.5]),
-        "field_tex": field_tex, "score_of_F": score_of_F, "hessian_of_J": hessian_of_J,
+        "field_tex": field_tex, "field_words": field_words, "score_of_F": score_of_F, "hessian_of_J": hessian_of_J,
         "F_of_score": F_of_score, "J_of_hessian": J_of_hessian, "q2_sigma": pick([0.1, 0.2, 0.3, 2.0]),
         "weight_tex": weight_tex, "weight": weight, "q3_c": pick([0.05, 0.2, 0.6, 4.0]),
         "gname": "g2" if squared else "g", "g_tex": "g(t)^2" if squared else "g(t)",
