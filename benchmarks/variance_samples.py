@@ -109,18 +109,24 @@ def sample(folder):
 # --- measures -----------------------------------------------------------------------------------------------------
 
 def jackknife(measure, count, parts=8):
-    """(measure of all, its standard error by leaving out one eighth at a time); `measure` takes the indices that stay."""
+    """`measure` of all and without each of the eighths, (1 + parts,) float64; it takes the indices that stay."""
     every, size = torch.arange(count), count // parts
     without = [measure(torch.cat([every[:i], every[i + size:]])) for i in range(0, parts * size, size)]
-    spread = torch.tensor(without, dtype=torch.float64)
-    return measure(every), float(((parts - 1) / parts * (spread - spread.mean()).square().sum()).sqrt())
+    return torch.tensor([measure(every), *without], dtype=torch.float64)
 
 
-def scores(images, real, within, truth, features):
+def with_error(values):
+    """A jackknife's estimate and its standard error."""
+    parts, spread = len(values) - 1, values[1:] - values[1:].mean()
+    return float(values[0]), float(((parts - 1) / parts * spread.square().sum()).sqrt())
+
+
+def scores(images, real, within, truth, features, plain=None):
     """Energy distance to the images `real`, whose mean distance is `within`, and Fréchet distance of features to the `Moments` truth.
 
     As `metrics.energy_distance` and `frechet_distance`; errors by jackknife. A Fréchet distance of fewer samples is larger, so to compare
-    with rows of fewer samples there are the means over disjoint groups of 128 and of 64.
+    with rows of fewer samples there are the means over disjoint groups of 128 and of 64. `plain`: the jackknives of another method's
+    samples from the same noises, to be subtracted. Returns the row and both jackknives.
     """
     flat, seen = images.flatten(1).double(), features(images)
     across, own = torch.cdist(flat, real).mean(1), torch.cdist(flat, flat)
@@ -131,14 +137,16 @@ def scores(images, real, within, truth, features):
     def frechet(keep):
         return metrics.frechet_distance(seen[keep], truth)
 
-    row = {"samples": len(images)}
-    row["frechet"], row["frechet_error"] = jackknife(frechet, len(seen))
+    row, both = {"samples": len(images)}, [jackknife(measure, len(seen)) for measure in (frechet, energy)]
+    for i, name in enumerate(("frechet", "energy")):
+        row[name], row[name + "_error"] = with_error(both[i])
+        if plain is not None:
+            row[name + "_minus_plain"], row[name + "_minus_plain_error"] = with_error(both[i] - plain[i])
     for size in (128, 64):
         if len(seen) >= size:
             groups = [frechet(part) for part in torch.arange(len(seen)).split(size)]
             row[f"frechet_{size}"] = sum(groups) / len(groups)
-    row["energy"], row["energy_error"] = jackknife(energy, len(flat))
-    return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in row.items()}
+    return {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in row.items()}, both
 
 
 def closed_form(chain, method, K, variances, mean, eta=None, clip=True):
@@ -201,19 +209,23 @@ def measure(folder, references=10_000):
                  precision="network in bfloat16 autocast, sampler in float32", torch=torch.__version__,
                  device=f"{platform.machine()} CPU, 1 thread", errors="jackknife over eighths of the samples",
                  frechet=f"squared distance of Gaussians in the {kind}, to the first {references} training images; few samples bias it up",
+                 minus_plain="the difference to DDPM beta_tilde, or to DDIM, of the same chain and K, and its error: same starting noises",
                  frechet_128="mean over disjoint groups of 128 samples, and frechet_64 of 64: for rows of fewer samples",
                  energy="of whole images, to the first 1000 test images",
                  clipping="A, NPR, SN: c at most 1, and the last noisy step, 2 pixels for DDPM on the linear chain, else 1",
-                 networks=NETWORKS, test_images=scores(test[1000:1256], real, within, truth, features), rows=[],
+                 networks=NETWORKS, test_images=scores(test[1000:1256], real, within, truth, features)[0], rows=[],
                  closed_form="squared Fréchet distance / 3072 in pixels in [-1, 1], data N(mean, covariance) of CIFAR-10, exact denoiser",
                  closed_form_rows=old.get("closed_form_rows") or closed_forms())
     for chain, K in sorted(ORDER, key=lambda item: (item[0] == "cosine", item[1])):
-        for method in METHODS:
+        plain = {}
+        for method, (eta, _) in METHODS.items():
             path = folder / f"{chain}_{method.replace(' ', '_')}_{K}.npy"
             if path.exists():
                 images = d.data.to_unit(torch.from_numpy(np.load(path)))
-                notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K,
-                                      **scores(images, real, within, truth, features)})
+                row, both = scores(images, real, within, truth, features, plain.get(eta))
+                if method in ("DDPM beta_tilde", "DDIM"):
+                    plain[eta] = both
+                notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K, **row})
     text = json.dumps(notes, indent=1)
     for row in [*notes["rows"], *notes["closed_form_rows"]]:  # a row a line
         text = text.replace(json.dumps(row, indent=1).replace("\n", "\n  "), json.dumps(row))
