@@ -327,6 +327,14 @@ def variance_bounds(abar_t, abar_s, omega2):
     upper = omega2 + root**2 * c
     return omega2.expand_as(upper), upper
 ''',
+        "the best linear estimate": '''
+def variance_bounds(abar_t, abar_s, omega2):
+    widest = (({{high}} - ({{low}})) / 2) ** 2
+    c = 1 / (1 / widest + abar_t / (1 - abar_t))
+    g = abar_s.sqrt() - ((1 - abar_s - omega2) / (1 - abar_t)).sqrt() * abar_t.sqrt()
+    upper = omega2 + g**2 * c
+    return omega2.expand_as(upper), upper
+''',
         "two bounds, the smaller": '''
 def variance_bounds(abar_t, abar_s, omega2):
     def with_c(c):

@@ -23,7 +23,7 @@ def test_levels(dpm_solver_2):
     dpm_solver_2(spy, torch.ones(2, 2).double(), torch.tensor([-1.0, 0.0, 2.0]).double(), level_at)
     right = [-1.0, -1.0 + 0.8, 0.0, 2.0 * 0.8]
     shown = [round(v, 3) for v in asked]
-    assert len(asked) == 4 and all(abs(a - b) < 1e-6 for a, b in zip(asked, right)), f"asked at λ = {shown}, expected {right}"
+    assert len(asked) == 4 and all(abs(a - b) < 1e-6 for a, b in zip(asked, right)), f"asked at λ = {shown}, expected {[round(v, 3) for v in right]}"
 
 
 @test_case(name='one point', points=1, hidden=False, failure_message='If all data are one point, ε̂ does not change along the path, D = 0, and every step is exact.')
