@@ -24,11 +24,11 @@ MEASURES = {
     "lam": {"measure": "math.log(alpha / sigma)", "measure_text": r"$\lambda=\log(\alpha/\sigma)$", "measure_plain": "lambda",
             "measure_wrong": "2 * math.log(alpha / sigma)", "measure_other": "sigma / alpha", "A_of_m": "1 / (1 + math.exp(-2 * m))",
             "A_wrong": "1 / (1 + math.exp(-m))", "clean": "high", "noisy": "low", "everywhere": "-math.inf, math.inf",
-            "floor": "-math.inf", "noise_of_m": "math.exp(-m)", "lam_shift": "0.3", "lam_range": "low, high"},
+            "floor": "-math.inf", "noise_of_m": "math.exp(-m)", "ends_text": r"$-\infty$ and $\infty$", "lam_shift": "0.3", "lam_range": "low, high"},
     "noise": {"measure": "sigma / alpha", "measure_text": r"the noise-to-signal ratio $\sigma/\alpha$", "measure_plain": "sigma/alpha",
               "measure_wrong": "sigma", "measure_other": "math.log(alpha / sigma)", "A_of_m": "1 / (1 + m * m)",
               "A_wrong": "1 / (1 + m)", "clean": "low", "noisy": "high", "everywhere": "0.0, math.inf",
-              "floor": "0.0", "noise_of_m": "m", "lam_shift": "0.0",
+              "floor": "0.0", "noise_of_m": "m", "ends_text": r"0 and $\infty$", "lam_shift": "0.0",
               "lam_range": "-math.log(high) if high < math.inf else -math.inf, -math.log(low) if low > 0 else math.inf"},
 }
 
