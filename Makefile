@@ -25,7 +25,7 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 
 # Each beside its peer, in the same run. The other files of benchmarks/ are the long commands behind the results in dpmlib/weights.
-PEERS := ancestral solver_cost toy_ddpm training nade kv_cache trajectory
+PEERS := ancestral solver_cost toy_ddpm training scaling nade kv_cache trajectory
 bench: $(READY)
 	for f in $(PEERS); do echo "== $$f"; $(PY) benchmarks/$$f.py || exit 1; done
 
