@@ -314,6 +314,15 @@ def chain_log_prob(conditional, x):
 ''',
     },
     "q2_nade": {
+        "indices in lists, logits put together one by one": '''
+def nade_log_prob(W, b, V, c, x):
+    W, z = {{W_pass}}, x[:, :0]
+    a = b + torch.zeros_like(x[:, [0]])
+    for i in range(len(c)):
+        z = torch.cat([z, {{phi}}(a) @ V[[i]].T + c[i]], 1)
+        a = a + x[:, [i]] * W[[i]]
+    return (x * z - torch.nn.functional.softplus(z)).sum(1)
+''',
         "cumulative sums": '''
 def nade_log_prob(W, b, V, c, x):
     steps = x[:, :, None] * ({{W_pass}})[None]
@@ -379,6 +388,20 @@ def nade_sample(W, b, V, c, n, generator):
 ''',
     },
     "q4_gradient": {
+        "indices in lists": '''
+def nade_gradient(W, b, V, c, x):
+    W, hs, rs, acts = {{W_pass}}, [], [], [b.repeat(len(x), 1)]
+    for i in range(len(c)):
+        hs.append({{phi}}(acts[-1]))
+        rs.append(x[:, [i]] - torch.sigmoid(hs[-1] @ V[[i]].T + c[i]))
+        acts.append(acts[-1] + x[:, [i]] * W[[i]])
+    parts, later = [], torch.zeros_like(acts[0])
+    for i in reversed(range(len(c))):
+        parts.insert(0, ((x[:, [i]] * later).sum(0), (rs[i] * hs[i]).sum(0), rs[i].sum()))
+        later = later + rs[i] * V[[i]] * ({{dphi}})(acts[i])
+    W, gV, gc = (torch.stack(each) for each in zip(*parts))
+    return {{W_pass}}, later.sum(0), gV, gc
+''',
         "cumulative sums": '''
 def nade_gradient(W, b, V, c, x):
     phi, dphi = {{phi}}, {{dphi}}

@@ -46,12 +46,13 @@ def constants(seed: int) -> dict[str, object]:
         "q5_value": round(-1 / 8 - math.log(2) - 0.5 * math.log(2 * math.pi), 4),
         "M": M, "M_last": M - 1, "M_third": M // 3, "lo": lo, "hi": hi, "width": width, "log2M": int(math.log2(M)), "span": hi - lo,
         "y_tex": (f"{lo} + " if lo else "") + rf"\frac{{{hi - lo}}}{{{M}}}\,(v + u)",
+        "y_code": (f"{lo} + " if lo else "") + f"{hi - lo} / {M} * z",
         "triangle": "upper" if upper else "lower", "tri": "(lambda A: A.triu(1))" if upper else "(lambda A: A.tril(-1))",
         "before_words": "after it" if upper else "before it", "j_range": "j > i" if upper else "j < i",
         "first_var": "x_D" if upper else "x_1",
         "before_slice": "list(range(i + 1, D))" if upper else "list(range(i))",
         "before_test": "list(range(i + 1, D))" if upper else "list(range(i))",
-        "q7_seed": 3 + seed, "patch_seed": seed, "spike_v": spike_v, "spike_at": lo + width * (spike_v + 0.3),
+        "q7_seed": 3 + seed, "patch_seed": seed, "spike_v": spike_v,
     }
 
 
