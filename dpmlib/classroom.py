@@ -95,7 +95,8 @@ class test_case(otter.test_files.test_case):
             if problem and problem.kind == "TimeLimit":
                 problem = problem._replace(text=f"not done in time; the tests of a question have {SECONDS_PER_QUESTION} s together")
             elif problem and "NoneType" in problem.text:
-                problem = problem._replace(text=f"{problem.text.replace("'NoneType'", 'NoneType')}. Is an answer still `...`, or does a function end without `return`?")
+                said = problem.text.replace("'NoneType'", "NoneType")  # otter takes a quote at the beginning for its own
+                problem = problem._replace(text=f"{said}. Is an answer still `...`, or does a function end without `return`?")
         if problem:  # as otter expects it: raised two frames below its own, at the line of the test to be shown
             error = type(problem.kind, (Exception,), {})(problem.text)
             line = problem.line or code.co_firstlineno + 1  # its def: the decorator takes one line
