@@ -19,6 +19,7 @@ import yaml
 FOLDER = frame.HERE / "guide"
 PICTURE = frame.ROOT / "book" / "_static" / "prerequisites.svg"
 TIMES = FOLDER / "times.json"
+NAME = re.compile(r"\b(?:(?:sigma|tau|zeta|x̂|[A-Za-z])(?:_(?:\w|<i|\{[^}]+\})(?:\^\w)?|\^(?:\w|\([^)]+\)))|tau|zeta)(?!\w)")
 
 # chapter: (what must be known just before it, the words in its box of the picture, (row, column) of the box)
 CHAPTERS = {
@@ -88,10 +89,16 @@ def opening(name):
     cells = [c.source for c in nbformat.read(frame.ROOT / "book" / f"{name}.ipynb", 4).cells if c.cell_type == "markdown"]
     title = re.search(r"^# (.+)$", "\n".join(cells[:2]), re.M)[1]
     box = re.search(r"^:::+\{admonition\}.*?\n(.*?)^:::", "\n".join(cells[:2]), re.M | re.S)[1]
-    bullets = [uncapitalised(" ".join(b.split())) for b in re.split(r"^- ", box, flags=re.M)[1:]]
+    bullets = re.split(r"^- ", box, flags=re.M)[1:]
     if not bullets:
         raise ValueError(f"{name}: no list of outcomes in the admonition at its head")
     return title, bullets
+
+
+def outcomes(texts):
+    """A list in Markdown that ends the sentence "a student can …", whatever its parts end with."""
+    parts = [uncapitalised(" ".join(text.split())).rstrip(".;") for text in texts]
+    return "\n".join(f"- {part}{';' if i < len(parts) else '.'}" for i, part in enumerate(parts, 1))
 
 
 def uncapitalised(text):
@@ -136,8 +143,7 @@ def outcomes_page():
     blocks = []
     for name in chapters():
         title, bullets = opening(name)
-        lines = "\n".join(f"- {bullet}" for bullet in bullets)
-        blocks.append(f":::{{admonition}} {title}\n:class: dropdown tip\n\nAfter {link(name)} a student can\n\n{lines}\n:::")
+        blocks.append(f":::{{admonition}} {title}\n:class: dropdown tip\n\nAfter {link(name)} a student can\n\n{outcomes(bullets)}\n:::")
     return "\n\n".join(blocks)
 
 
@@ -148,10 +154,10 @@ def assignments_page():
         by_hand = sum(q.points for q in questions if q.manual)
         rows.append((assignment_link(name), ", ".join(map(link, (n for n in needs_of_assignment(name) if n in chapters()))),
                      f"{sum(q.points for q in questions) - by_hand:g} + {by_hand:g}"))
-    blocks = [table(("assignment", "chapters", "points"), rows)]
+    blocks = [table(("assignment", "chapters", "points by tests + by hand"), rows)]
     for name in frame.written():
-        lines = "\n".join(f"- {uncapitalised(outcome)}" for outcome in frame.about(name).OUTCOMES)
-        blocks.append(f":::{{admonition}} {title_of_assignment(name)}\n:class: dropdown tip\n\nAfter it a student can\n\n{lines}\n:::")
+        blocks.append(f":::{{admonition}} {title_of_assignment(name)}\n:class: dropdown tip\n\nAfter it a student can\n\n"
+                      f"{outcomes(frame.about(name).OUTCOMES)}\n:::")
     return "\n\n".join(blocks)
 
 
@@ -180,17 +186,41 @@ def schedule_page(length):
     return text + (f"\n\nNot in it: {'; '.join(left_out)}." if left_out else "\n\nNothing is left out.")
 
 
+def symbols(text):
+    """Names like x_t, h_{i+1}, V^(1−s) and tau as formulas; code and formulas stay what they are."""
+    def formula(match):
+        inner = match[0].replace("(", "{").replace(")", "}").replace("−", "-").replace("_<i", "_{<i}").replace("x̂", r"\hat x")
+        return "$" + re.sub(r"^(sigma|tau|zeta)", r"\\\1", inner) + "$"
+    parts = re.split(r"(`[^`]+`|\$[^$]+\$)", text)
+    parts[::2] = [NAME.sub(formula, part) for part in parts[::2]]
+    return "".join(parts)
+
+
 def plain(text):
     """Text that no Markdown is read into, in the cell of a table; code and formulas stay what they are."""
-    parts = re.split(r"(`[^`]+`|\$[^$]+\$)", text)
+    parts = re.split(r"(`[^`]+`|\$[^$]+\$)", symbols(text))
     parts[::2] = [re.sub(r"([*_|])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
     return "".join(parts)
+
+
+def headings(notebook):
+    """Name of each question -> its heading, without the points, which stands in its prompt or in a cell before."""
+    found, heading, name = {}, None, None
+    for cell in notebook.cells:
+        if cell.cell_type == "raw" and cell.source.startswith("# BEGIN QUESTION"):
+            name = yaml.safe_load(cell.source)["name"]
+        if title := re.search(r"^## (Question .+?)\s*(\([^)]*\))?$", cell.source, re.M):
+            heading = title[1].rstrip(".")
+        if cell.source.startswith("# END QUESTION"):
+            found[name] = heading
+    return found
 
 
 def rubrics_page():
     blocks = []
     for name in frame.written():
-        questions = {q.name: q for q in frame.parse(frame.render(name, 0))[1] if q.manual}
+        notebook = frame.render(name, 0)
+        questions, titles = {q.name: q for q in frame.parse(notebook)[1] if q.manual}, headings(notebook)
         rubrics = frame.about(name).RUBRICS
         if set(rubrics) != set(questions):
             raise ValueError(f"{name}: rubrics for {sorted(rubrics)}, questions marked by hand are {sorted(questions)}")
@@ -199,9 +229,8 @@ def rubrics_page():
             points = sum(p for p, _ in rows)
             if points != questions[question].points:
                 raise ValueError(f"{name}, {question}: the rubric gives {points} points, the question {questions[question].points}")
-            title = re.search(r"^#+ (.+?)\s*(\(.*\))?$", questions[question].prompt, re.M)
-            title = f"**{title[1].rstrip('.')}**, `{question}`" if title else f"`{question}`"
-            blocks.append(f"{title}, {points:g} points\n\n" + table(("points", "for"), [(f"{p:g}", plain(text)) for p, text in rows]))
+            blocks.append(f"**{titles[question]}**, {points:g} points\n\n"
+                          + table(("points", "for"), [(f"{p:g}", plain(text)) for p, text in rows]))
     return "\n\n".join(blocks)
 
 
