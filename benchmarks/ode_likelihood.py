@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 import dpmlib
+from dpmlib import provenance
 from dpmlib.data import cifar10, to_unit
-from dpmlib.recipe import _commit
 
 RESULT = Path(dpmlib.__file__).parent / "weights" / "cifar10_ode.json"
 BIN = 2 / 255  # the width of a grey level, in units of to_unit
@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    denoiser, images, revision = dpmlib.pretrained("cifar10"), cifar10("test")[0], _commit()
+    denoiser, images, revision = dpmlib.pretrained("cifar10"), cifar10("test")[0], provenance.commit()
     c = last_variance(denoiser, cifar10("train")[0][:200], given.seed)
     rows, start = [], time.process_time()
     for i in range(given.images):

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 
-from dpmlib import Denoiser, LinearVP, checkpoint
+from dpmlib import Denoiser, LinearVP, checkpoint, provenance
 from dpmlib.data import cifar10, to_unit
 from dpmlib.losses import denoising_loss, random_level
 from dpmlib.nets import MLP, Preconditioned
 from dpmlib.noise import normal_like
-from dpmlib.recipe import _commit
 from dpmlib.train import fit
 
 FILE = Path(__file__).parents[1] / "dpmlib" / "weights" / "patch_score.safetensors"
@@ -42,7 +41,7 @@ def main():
     run = fit(net, loss, data, STEPS, generator=torch.Generator().manual_seed(SEED + 1), batch=BATCH, lr=2e-3, cooldown=0.7)
     final = math.fsum(row["loss"] for row in run.log[-10:]) / 10
     checkpoint.save(FILE, {k: v.half() for k, v in run.model.state_dict().items()}, net=NET, command="python benchmarks/patch_score.py",
-                    commit=_commit(), seed=SEED, device="cpu, one thread", steps=STEPS, batch=BATCH, centre=CENTRE, spread=SPREAD,
+                    commit=provenance.commit(), seed=SEED, device="cpu, one thread", steps=STEPS, batch=BATCH, centre=CENTRE, spread=SPREAD,
                     patches=len(data), loss=round(final, 4))
     print(f"loss {final:.4f}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import dpmlib as d
-from dpmlib.recipe import _commit
+from dpmlib import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = (12, 18, 24, 30, 36, 42, 48)
@@ -64,7 +64,8 @@ def measure(denoiser, schedule, count, fine):
 if __name__ == "__main__":
     images = d.data.cifar10("train")[0][:IMAGES]
     oracle, net, vp = d.Empirical(d.data.to_unit(images)).denoiser(), d.pretrained("cifar10"), d.LinearVP()
-    result = {"command": "python benchmarks/rk_vs_dpm_solver.py", "commit": _commit(), "seed": 0, "device": f"{platform.machine()} CPU",
+    result = {"command": "python benchmarks/rk_vs_dpm_solver.py", "commit": provenance.commit(), "seed": 0,
+              "device": f"{platform.machine()} CPU",
               "torch": torch.__version__, "budgets": BUDGETS, "t_end": T_END, "images": IMAGES}
     with torch.no_grad():
         ends = {name: solve(name, oracle, vp, start(CHECKED), 12) for name in METHODS}

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 import dpmlib as d
-from dpmlib.recipe import _commit
+from dpmlib import provenance
 
 COUNT, SEED = 512, 0
 SOLVERS = {
@@ -58,7 +58,8 @@ def main():
     rows = [{"solver": solver, "evaluations": n, **scores(images, real)} for (solver, n), images in zip(RUNS, made)]
     floor = scores(other[:COUNT], real)
     here = Path(__file__).resolve().parents[1]
-    notes = dict(command="python benchmarks/sample_quality.py", commit=_commit(), seed=SEED, samples=COUNT, torch=torch.__version__,
+    notes = dict(command="python benchmarks/sample_quality.py", commit=provenance.commit(), seed=SEED, samples=COUNT,
+                 torch=torch.__version__,
                  device=f"{platform.machine()} CPU, 2 processes of 1 thread", real="the first 1000 test images",
                  test_images=floor, rows=rows)
     (here / "dpmlib" / "weights" / "sample_quality.json").write_text(json.dumps(notes, indent=1) + "\n")

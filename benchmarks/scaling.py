@@ -19,8 +19,9 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dpmlib import provenance
 from dpmlib.noise import normal_like
-from dpmlib.recipe import PRESETS, _commit, _device, noisy_loss
+from dpmlib.recipe import PRESETS, noisy_loss
 from dpmlib.train import fit
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -156,7 +157,8 @@ def main():
     for n, rate in rates.items():
         print(f"{n} process(es), batch {batch} in all: {rate:8.0f} images/s, {rate / rates[options.processes[0]]:.2f} of the first row")
     if options.out:
-        result = {"command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]), "commit": _commit(), "device": _device(DEVICE),
+        result = {"command": "python benchmarks/scaling.py " + " ".join(sys.argv[1:]), "commit": provenance.commit(),
+                  "device": provenance.device(DEVICE),
                   "torch": torch.__version__, "gflop_per_image": each / 1e9, "peak_gflops": peak / 1e9, "batches": rows,
                   "processes": {str(n): rate for n, rate in rates.items()}}
         options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import dpmlib as d
-from dpmlib.recipe import _commit
+from dpmlib import provenance
 from dpmlib.rivals import karras
 
 IMAGES, SEED, REFERENCE, BUDGETS = 16, 0, 200, (6, 10, 20, 40)
@@ -103,8 +103,9 @@ def table():
     return rows, errors(second, exact)["rmse"]
 
 
-def provenance(words):
-    return {"command": " ".join(["OMP_NUM_THREADS=1 python benchmarks/solver_quality.py", *words]), "commit": _commit(), "seed": SEED,
+def origin(words):
+    return {"command": " ".join(["OMP_NUM_THREADS=1 python benchmarks/solver_quality.py", *words]),
+            "commit": provenance.commit(), "seed": SEED,
             "device": f"{platform.machine()} CPU, 1 thread", "torch": torch.__version__}
 
 
@@ -142,6 +143,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     path, part = Path(sys.argv[1]), (sys.argv[2:] or ["network"])[0]
     what = {"network": network_table, "empirical": empirical_table, "spectrum": spectrum}[part]
-    found = {**provenance(sys.argv[1:]), **what()}
+    found = {**origin(sys.argv[1:]), **what()}
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**known, part: found}, indent=0) + "\n")

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 import dpmlib as d
-from dpmlib import covariance, heads, metrics, statistics
-from dpmlib.recipe import _commit
+from dpmlib import covariance, heads, metrics, provenance, statistics
 from dpmlib.statistics import WEIGHTS
 from dpmlib.trajectory import even, grid_of
 
@@ -33,7 +32,8 @@ METHODS = {"DDPM beta_tilde": (1.0, "beta_tilde"), "DDPM beta": (1.0, "beta"), "
 CHAINS = {"linear": d.DiscreteVP.linear(1000), "cosine": d.DiscreteVP.cosine(1000)}
 NETWORKS = {"linear": "cifar10", "cosine": "cifar10_cosine"}
 ORDER = [*[("linear", K) for K in (10, 25, 50)], *[("cosine", K) for K in (10, 25)], ("linear", 100), ("linear", 200), ("cosine", 50),
-         ("linear", 400), ("linear", 1000), ("cosine", 100), ("cosine", 200)]
+         ("linear", 400), ("linear", 1000), ("cosine", 100), ("cosine", 200),
+         ("cosine", 400), ("cosine", 1000)]
 
 
 def pixels_of(chain, eta):
@@ -205,7 +205,8 @@ def measure(folder, references=10_000):
     truth, real = metrics.Moments.of(features(train[:references])), test[:1000].flatten(1).double()
     within = torch.cdist(real, real).mean()
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=_commit(), seed=SEED, samples=COUNTS,
+    notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=provenance.commit(), seed=SEED,
+                 samples=COUNTS,
                  precision="network in bfloat16 autocast, sampler in float32", torch=torch.__version__,
                  device=f"{platform.machine()} CPU, 1 thread", errors="jackknife over eighths of the samples",
                  frechet=f"squared distance of Gaussians in the {kind}, to the first {references} training images; few samples bias it up",

@@ -20,9 +20,8 @@ import torch
 
 import dpmlib as d
 from dpmlib import heads as H
-from dpmlib import statistics
+from dpmlib import provenance, statistics
 from dpmlib.likelihood import log_bin
-from dpmlib.recipe import _commit
 from dpmlib.statistics import WEIGHTS
 from dpmlib.trajectory import bound_table, even, monotone_gamma, shortest_paths, step_costs
 
@@ -183,7 +182,7 @@ def main(chain, network):
     others = [row for row in file.get("rows", []) if (row["chain"], row["network"]) != (chain, network)]
     result = {
         "command": "OMP_NUM_THREADS=1 python benchmarks/variance_tables.py CHAIN NETWORK, for each chain and network below",
-        "commit": _commit(), "device": f"{platform.machine()} CPU, {torch.get_num_threads()} thread", "torch": torch.__version__,
+        "commit": provenance.commit(), "device": f"{platform.machine()} CPU, {torch.get_num_threads()} thread", "torch": torch.__version__,
         "seeds": statistics.SEEDS, "images": IMAGES, "condition": None, "precision": "float32",
         "unit": f"bits per dimension of the first {IMAGES} test images; the standard error is over images",
         "minus_analytic": "the difference to Analytic-DDPM on the same trajectory name and images, and its standard error",

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import checkpoint as files
-from . import data
+from . import data, provenance
 from .levels import diffuse
 from .noise import normal_like
 from .pretrained import WEIGHTS
-from .recipe import _commit, _device
 from .schedules import DiscreteVP, Schedule
 from .train import Trained, fit
 from .unet import sinusoids
@@ -140,7 +139,8 @@ def main(arguments=None) -> Trained:
     options.out.mkdir(parents=True, exist_ok=True)
 
     def on_save(run, step):
-        notes = dict(command=command, steps=step, seed=options.seed, commit=_commit(), device=_device(device), torch=torch.__version__,
+        notes = dict(command=command, steps=step, seed=options.seed, commit=provenance.commit(),
+                     device=provenance.device(device), torch=torch.__version__,
                      images=run.log[-1]["images"], test_accuracy=run.log[-1]["test_accuracy"], log=run.log[::10])
         weights = {k: v.half() if v.is_floating_point() else v for k, v in run.model.state_dict().items()}
         files.save(options.out / "cifar10_classifier.safetensors", weights, classifier=net.config, **notes)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import checkpoint as files
+from . import provenance
 from .covariance import clip_last, with_residual, with_squared_noise
 from .data import cifar10, to_unit
 from .denoiser import Believer, Denoiser
@@ -33,7 +34,6 @@ from .levels import Levels, diffuse, per_sample
 from .noise import normal_like
 from .posterior import Posterior, mean_from_output
 from .pretrained import WEIGHTS, pretrained
-from .recipe import _commit, _device
 from .schedules import Schedule
 from .statistics import mean_squares
 from .train import Trained, fit
@@ -259,11 +259,12 @@ def main(arguments=None) -> Trained:
     run = fit(heads, head_loss(denoiser), batches(images, denoiser.schedule, options.batch), options.steps, generator=generator,
               batch=options.batch, lr=options.lr, cooldown=options.cooldown, ema=0.998, bf16=True, checkpoint=options.checkpoint)
     last = run.log[-1]
-    export(options.out, run.model, network=options.network, parameters=sum(p.numel() for p in heads.parameters()), commit=_commit(),
+    export(options.out, run.model, network=options.network, parameters=sum(p.numel() for p in heads.parameters()),
+           commit=provenance.commit(),
            command=f"OMP_NUM_THREADS={torch.get_num_threads()} python -m dpmlib.heads --network {options.network} --steps {options.steps} "
                    f"--cooldown {options.cooldown} --batch {options.batch} --lr {options.lr} --seed {options.seed} --out {options.out}"
                    + (f" --start {options.start}" if options.start else ""),
-           device=_device(torch.device("cpu")), torch=torch.__version__, seed=options.seed, images=last["images"],
+           device=provenance.device(torch.device("cpu")), torch=torch.__version__, seed=options.seed, images=last["images"],
            precision="bfloat16 autocast", condition=None, loss=[[row["step"], round(row["loss"], 4)] for row in run.log])
     print(json.dumps(last))
     return run

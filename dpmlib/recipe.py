@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint as files
-from . import data
+from . import data, provenance
 from .denoiser import Denoiser
 from .losses import denoising_loss, random_level
 from .nets import Preconditioned
@@ -145,28 +142,14 @@ def main(arguments=None) -> Trained:
         f" --{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items())
 
     def on_save(run, step):
-        provenance = dict(preset=asdict(preset), command=command, steps=step, seed=options["seed"], device=_device(device),
-                          torch=torch.__version__, commit=_commit(), images=run.log[-1]["images"],
-                          seconds=run.log[-1]["seconds"], parameters=sum(p.numel() for p in run.model.parameters()))
-        export(out / f"{options['preset']}.safetensors", run.model, **provenance)
-        (out / f"{options['preset']}.json").write_text(json.dumps({**provenance, "log": run.log}, indent=0))
+        origin = dict(preset=asdict(preset), command=command, steps=step, seed=options["seed"], device=provenance.device(device),
+                      torch=torch.__version__, commit=provenance.commit(), images=run.log[-1]["images"],
+                      seconds=run.log[-1]["seconds"], parameters=sum(p.numel() for p in run.model.parameters()))
+        export(out / f"{options['preset']}.safetensors", run.model, **origin)
+        (out / f"{options['preset']}.json").write_text(json.dumps({**origin, "log": run.log}, indent=0))
 
     return fit(net, noisy_loss(schedule), noisy_images(images, labels, preset), preset.steps,
                generator=torch.Generator(device).manual_seed(options["seed"]), batch=preset.batch, lr=preset.lr,
                warmup=preset.warmup, cooldown=preset.cooldown, ema=preset.ema, weight_decay=preset.weight_decay,
                bf16=not options["float32"], checkpoint=out / "checkpoint.safetensors", every=options["every"],
                probe=lambda average: loss_by_level(average, schedule, held_out), on_save=on_save, distributed=distributed)
-
-
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {os.environ.get('WORLD_SIZE', 1)} process(es) of {torch.get_num_threads()} thread(s)"
-
-
-def _commit() -> str | None:
-    try:
-        here = Path(__file__).parent
-        return subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip() or None
-    except OSError:
-        return None

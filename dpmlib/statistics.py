@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import provenance
 from .ancestral import kernel
 from .data import cifar10, to_unit
 from .levels import Levels, diffuse
 from .likelihood import log_bin
 from .noise import normal_like
 from .pretrained import WEIGHTS, pretrained
-from .recipe import _commit
 from .trajectory import even
 
 IMAGES, SEEDS = 64, {"train": 0, "test": 1}
@@ -118,7 +118,7 @@ def main(path: str) -> None:
     unet, steps = pretrained("cifar10"), visited()
     chain = unet.schedule
     grid = chain.level(torch.tensor(steps, dtype=torch.float64) / chain.N)
-    result = {"command": "OMP_NUM_THREADS=1 python -m dpmlib.statistics " + path, "commit": _commit(), "seeds": SEEDS,
+    result = {"command": "OMP_NUM_THREADS=1 python -m dpmlib.statistics " + path, "commit": provenance.commit(), "seeds": SEEDS,
               "device": f"{platform.machine()} CPU, {torch.get_num_threads()} thread", "torch": torch.__version__,
               "network": "cifar10", "condition": None, "images": IMAGES, "steps": steps}
     x0, noise = images("train", IMAGES)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import checkpoint as files
+from .. import provenance
 from ..data import cifar10
 from ..likelihood import bits_per_dim
 from ..pretrained import WEIGHTS
-from ..recipe import _commit, _device
 from ..train import fit
 from .nade import RNADE
 from .patches import patches
@@ -165,8 +165,8 @@ def main(arguments=None) -> PixelModel:
     def on_save(run, step):
         tested = bits_on_patches(run.model, test, o.tests if step == o.steps else 256, o.size)
         notes = dict(model=o.model, of=o.of, network=network, parameters=sum(p.numel() for p in net.parameters()), seed=o.seed, steps=step,
-                     command=f"python -m dpmlib.autoregressive.pixels --model {o.model} --of {o.of}" + changed, commit=_commit(),
-                     device=_device(torch.device(o.device)), torch=torch.__version__, patches=run.log[-1]["images"],
+                     command=f"python -m dpmlib.autoregressive.pixels --model {o.model} --of {o.of}" + changed, commit=provenance.commit(),
+                     device=provenance.device(torch.device(o.device)), torch=torch.__version__, patches=run.log[-1]["images"],
                      seconds=run.log[-1]["seconds"], processor_seconds=run.log[-1]["processor_seconds"], test_patches=len(tested),
                      test_bits_per_dim=tested.mean().item(), standard_error=tested.std().item() / len(tested) ** 0.5)
         save(name.with_suffix(".safetensors"), run.model, **notes)

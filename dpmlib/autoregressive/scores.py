@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import checkpoint as files
+from .. import provenance
 from ..data import cifar10
 from ..likelihood import bits_per_dim
 from ..oracles import Gaussian
-from ..recipe import _commit
 from .patches import patches
 from .pixels import WEIGHTS, bits_on_patches, load
 
@@ -39,7 +39,8 @@ def main(arguments=None) -> dict[str, Tensor]:
     o = parser.parse_args(arguments)
     train, test = (cifar10(split)[0] for split in ("train", "test"))
     scores = {"Gaussian": gaussian_bits(train, test, o.tests)} | {k: bits_on_patches(load(v), test, o.tests) for k, v in MODELS.items()}
-    files.save(o.out, {k: v.float() for k, v in scores.items()}, command="python -m dpmlib.autoregressive.scores", commit=_commit(),
+    files.save(o.out, {k: v.float() for k, v in scores.items()}, command="python -m dpmlib.autoregressive.scores",
+               commit=provenance.commit(),
                models=MODELS, torch=torch.__version__)
     for name, bits in scores.items():
         print(f"{name}: {bits.mean():.3f} ± {bits.std() / len(bits) ** 0.5:.3f} bits/dim on {len(bits)} test patches")
