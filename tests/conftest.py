@@ -31,3 +31,9 @@ def site(tmp_path_factory, worker_id):
                                       shared, ROOT], stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=ROOT)
             status.write_text(str(run.returncode))
     return Site(shared / "_build" / "html", int(status.read_text()), log.read_text())
+
+
+@pytest.fixture
+def record_property(record_property):
+    """As pytest's own, for numbers of numpy and torch too: a worker can send home nothing but plain ones."""
+    return lambda name, value: record_property(name, value.item() if hasattr(value, "item") else value)
