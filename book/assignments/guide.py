@@ -291,7 +291,7 @@ def measure(names):
     import torch
     from nbclient import NotebookClient
 
-    from dpmlib import recipe
+    from dpmlib import provenance
     kept = json.loads(TIMES.read_text())["seconds"] if TIMES.exists() else {}
     for name in names:
         path = frame.ROOT / "book" / f"{name}.ipynb"
@@ -302,8 +302,8 @@ def measure(names):
         kept[name] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
         print(f"{name}: {kept[name]} s", flush=True)
         TIMES.write_text(json.dumps({
-            "command": "OMP_NUM_THREADS=1 python book/assignments/guide.py --times", "commit": recipe._commit(),
-            "device": recipe._device(torch.device("cpu")), "seconds": {n: kept[n] for n in CHAPTERS if n in kept}}, indent=1) + "\n")
+            "command": "OMP_NUM_THREADS=1 python book/assignments/guide.py --times", "commit": provenance.commit(),
+            "device": provenance.device(torch.device("cpu")), "seconds": {n: kept[n] for n in CHAPTERS if n in kept}}, indent=1) + "\n")
 
 
 def main():
