@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import dpmlib as d
-from dpmlib import covariance, heads, metrics, provenance, statistics
+from dpmlib import covariance, features, heads, metrics, provenance, statistics
 from dpmlib.statistics import WEIGHTS
 from dpmlib.trajectory import even, grid_of
 
@@ -44,13 +44,12 @@ def analytic(chain, path):
     """c of theorem 1 at each step, from Γ of training images as `variance_tables.py` or `dpmlib.statistics` measured it."""
     if chain == "linear":
         stats = statistics.load()
-        size, at = stats.size.mean(1), stats.at
+        steps, size = stats.steps, stats.size.mean(1)
     else:
         rows = json.loads(TABLES.read_text())["gamma"][NETWORKS[chain]]
         steps, size = (torch.tensor(rows[k], dtype=torch.float64) for k in ("steps", "size"))
-        at = statistics.Statistics(steps, *(None,) * 6).at
     grid = grid_of(path, CHAINS[chain])
-    return d.posterior_variance(at(size, path).flip(0) / grid.sigma[:-1] ** 2, grid)
+    return d.posterior_variance(statistics.between(steps, size, path).flip(0) / grid.sigma[:-1] ** 2, grid)
 
 
 def sampler(chain, method, K):
@@ -75,16 +74,8 @@ def samples(chain, method, K):
     for i, x in enumerate(start[:COUNTS[K]].split(BATCH)):
         with torch.autocast("cpu", torch.bfloat16):
             *_, x = d.ancestral(denoiser, x, grid, eta, variance, torch.Generator().manual_seed(1000 * SEED + 1 + i))
-        made.append(((x.clamp(-1, 1) + 1) * 127.5).round().byte())
+        made.append(d.data.from_unit(x))
     return torch.cat(made).numpy()
-
-
-def ready(chain, method):
-    """Whether the files that a run needs are there."""
-    kind, network = METHODS[method][1], NETWORKS[chain]
-    wanted = [network] + ([network + "_heads"] if kind in ("npr", "sn") else [])
-    measured = chain == "linear" or kind != "analytic" or (TABLES.exists() and network in json.loads(TABLES.read_text())["gamma"])
-    return measured and all((WEIGHTS / f"{name}.safetensors").exists() for name in wanted)
 
 
 def sample(folder):
@@ -93,7 +84,7 @@ def sample(folder):
     while True:
         for chain, K, method in [(c, K, m) for c, K in ORDER for m in METHODS]:
             path = folder / f"{chain}_{method.replace(' ', '_')}_{K}.npy"
-            if not path.exists() and ready(chain, method):
+            if not path.exists():
                 try:
                     path.with_suffix(".claim").touch(exist_ok=False)
                 except FileExistsError:
@@ -121,14 +112,14 @@ def with_error(values):
     return float(values[0]), float(((parts - 1) / parts * spread.square().sum()).sqrt())
 
 
-def scores(images, real, within, truth, features, plain=None):
+def scores(images, real, within, truth, net, plain=None):
     """Energy distance to the images `real`, whose mean distance is `within`, and Fréchet distance of features to the `Moments` truth.
 
     As `metrics.energy_distance` and `frechet_distance`; errors by jackknife. A Fréchet distance of fewer samples is larger, so to compare
     with rows of fewer samples there are the means over disjoint groups of 128 and of 64. `plain`: the jackknives of another method's
     samples from the same noises, to be subtracted. Returns the row and both jackknives.
     """
-    flat, seen = images.flatten(1).double(), features(images)
+    flat, seen = images.flatten(1).double(), net(images)
     across, own = torch.cdist(flat, real).mean(1), torch.cdist(flat, flat)
 
     def energy(keep):
@@ -193,28 +184,22 @@ def closed_forms():
 
 @torch.inference_mode()
 def measure(folder, references=10_000):
-    try:
-        from dpmlib import classifier
-        net = classifier.load()
-        features = lambda x: torch.cat([net.features(part) for part in x.split(250)])  # noqa: E731
-        kind = "last features of dpmlib.classifier"
-    except (ImportError, FileNotFoundError):
-        features = lambda x: torch.nn.functional.avg_pool2d(x, 8).flatten(1)  # noqa: E731
-        kind = "pixels averaged to 4 x 4 (stand-in)"
+    net = features.classifier()
     train, test = (d.data.to_unit(d.data.cifar10(split)[0]) for split in ("train", "test"))
-    truth, real = metrics.Moments.of(features(train[:references])), test[:1000].flatten(1).double()
+    truth, real = features.moments(net, train[:references]), test[:1000].flatten(1).double()
     within = torch.cdist(real, real).mean()
     old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     notes = dict(command="python benchmarks/variance_samples.py sample, then measure", commit=provenance.commit(), seed=SEED,
                  samples=COUNTS,
                  precision="network in bfloat16 autocast, sampler in float32", torch=torch.__version__,
                  device=f"{platform.machine()} CPU, 1 thread", errors="jackknife over eighths of the samples",
-                 frechet=f"squared distance of Gaussians in the {kind}, to the first {references} training images; few samples bias it up",
+                 frechet=f"squared distance of Gaussians in the last features of dpmlib.classifier, to the first {references} training "
+                         "images; few samples bias it up",
                  minus_plain="the difference to DDPM beta_tilde, or to DDIM, of the same chain and K, and its error: same starting noises",
                  frechet_128="mean over disjoint groups of 128 samples, and frechet_64 of 64: for rows of fewer samples",
                  energy="of whole images, to the first 1000 test images",
                  clipping="A, NPR, SN: c at most 1, and the last noisy step, 2 pixels for DDPM on the linear chain, else 1",
-                 networks=NETWORKS, test_images=scores(test[1000:1256], real, within, truth, features)[0], rows=[],
+                 networks=NETWORKS, test_images=scores(test[1000:1256], real, within, truth, net)[0], rows=[],
                  closed_form="squared Fréchet distance / 3072 in pixels in [-1, 1], data N(mean, covariance) of CIFAR-10, exact denoiser",
                  closed_form_rows=old.get("closed_form_rows") or closed_forms())
     for chain, K in sorted(ORDER, key=lambda item: (item[0] == "cosine", item[1])):
@@ -227,7 +212,7 @@ def measure(folder, references=10_000):
             path = folder / f"{chain}_{method.replace(' ', '_')}_{K}.npy"
             if path.exists():
                 images = d.data.to_unit(torch.from_numpy(np.load(path)))
-                row, both = scores(images, real, within, truth, features, plain.get(eta))
+                row, both = scores(images, real, within, truth, net, plain.get(eta))
                 if method in ("DDPM beta_tilde", "DDIM"):
                     plain[eta] = both
                 notes["rows"].append({"chain": chain, "trajectory": "even", "method": method, "K": K, **row})

@@ -78,8 +78,7 @@ def neighbours(steps, n):
 
 def spread(steps, values):
     """`values` at `steps`, (L, …), at all n = 1 … 1000."""
-    stats = statistics.Statistics(torch.tensor(steps, dtype=torch.float64), *(None,) * 6)
-    return stats.at(values, range(1, 1001))
+    return statistics.between(torch.tensor(steps, dtype=torch.float64), values, range(1, 1001))
 
 
 def section(chain_name, network):

@@ -23,6 +23,8 @@ from .unet import sinusoids
 
 __all__ = ["Classifier", "load", "log_prob"]
 
+FILE = WEIGHTS / "cifar10_classifier.safetensors"
+
 
 class Block(nn.Module):
     """A 3×3 convolution, normalised over the batch, then scaled and shifted by the noise level; `stride` 2 halves the side."""
@@ -82,7 +84,7 @@ def log_prob(net: Classifier, y: Tensor):
     return value
 
 
-def load(path=WEIGHTS / "cifar10_classifier.safetensors", device: torch.device | str = "cpu") -> Classifier:
+def load(path=FILE, device: torch.device | str = "cpu") -> Classifier:
     """The trained classifier in eval mode; what is known about its training is in `.notes`. ValueError if the file holds something else."""
     tensors, notes = files.load(path)
     if "classifier" not in notes:
@@ -143,7 +145,7 @@ def main(arguments=None) -> Trained:
                      device=provenance.device(device), torch=torch.__version__,
                      images=run.log[-1]["images"], test_accuracy=run.log[-1]["test_accuracy"], log=run.log[::10])
         weights = {k: v.half() if v.is_floating_point() else v for k, v in run.model.state_dict().items()}
-        files.save(options.out / "cifar10_classifier.safetensors", weights, classifier=net.config, **notes)
+        files.save(options.out / FILE.name, weights, classifier=net.config, **notes)
 
     def loss(model, batch, generator):
         x, t, y = batch

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from . import classifier as classifiers
-from .data import from_unit
+from .data import from_unit, to_unit
 from .metrics import Moments
 
 Features = Callable[[Tensor], Tensor]
 
 
-def classifier(path=None, device: torch.device | str = "cpu") -> Features:
+def classifier(path=classifiers.FILE, device: torch.device | str = "cpu") -> Features:
     """The 256 features of this project's CIFAR-10 classifier: images (B, 3, 32, 32) in [−1, 1] → (B, 256). Nothing is fetched."""
-    net = classifiers.load(path or classifiers.WEIGHTS / "cifar10_classifier.safetensors", device)
+    net = classifiers.load(path, device)
     return lambda images: net.features(images.to(device).float())
 
 
@@ -52,7 +52,7 @@ def moments(features: Features, images: Tensor, batch: int = 250) -> Moments:
         raise ValueError(f"{len(images)} images, batch = {batch}: need at least one of each")
     total = None
     for part in images.split(batch):
-        found = features(part if part.is_floating_point() else part.float() / 127.5 - 1)
+        found = features(part if part.is_floating_point() else to_unit(part))
         if found.ndim != 2 or len(found) != len(part):
             raise ValueError(f"features returned {tuple(found.shape)} for {len(part)} images: need (B, F)")
         total = Moments.of(found.cpu()) if total is None else total + Moments.of(found.cpu())

@@ -83,14 +83,19 @@ class Statistics:
     notes: dict
 
     def at(self, values: Tensor, steps) -> Tensor:
-        """`values` (L, …) at any `steps`, by straight lines in log n between those measured. ValueError outside of them."""
-        steps = torch.as_tensor(steps, dtype=torch.float64)
-        if bool((steps < self.steps[0]).any()) or bool((steps > self.steps[-1]).any()):
-            raise ValueError(f"steps from {steps.min():g} to {steps.max():g}: measured are {self.steps[0]:g} to {self.steps[-1]:g}")
-        known, wanted = self.steps.double().log(), steps.log()
-        right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
-        w = ((wanted - known[right - 1]) / (known[right] - known[right - 1])).reshape(-1, *[1] * (values.ndim - 1))
-        return (1 - w) * values[right - 1] + w * values[right]
+        """`values` (L, …) at any `steps`: see `between`."""
+        return between(self.steps, values, steps)
+
+
+def between(measured: Tensor, values: Tensor, steps) -> Tensor:
+    """`values` (L, …), known at the steps `measured` (L,), at any `steps`, by straight lines in log n. ValueError outside of them."""
+    steps = torch.as_tensor(steps, dtype=torch.float64)
+    if bool((steps < measured[0]).any()) or bool((steps > measured[-1]).any()):
+        raise ValueError(f"steps from {steps.min():g} to {steps.max():g}: measured are {measured[0]:g} to {measured[-1]:g}")
+    known, wanted = measured.double().log(), steps.log()
+    right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
+    w = ((wanted - known[right - 1]) / (known[right] - known[right - 1])).reshape(-1, *[1] * (values.ndim - 1))
+    return (1 - w) * values[right - 1] + w * values[right]
 
 
 def load(path=WEIGHTS / "cifar10_statistics.json") -> Statistics:
