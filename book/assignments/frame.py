@@ -89,6 +89,20 @@ def catalogue(name):
     return module(ROOT / "tests" / "assignments" / f"{name}.py")
 
 
+def but(source, *changes):
+    """For a catalogue: `source` with each (old, new) carried out. ValueError for a change that finds or changes nothing."""
+    for old, new in changes:
+        if old not in source or old == new:
+            raise ValueError(f"{old!r} is not to be changed to {new!r} in\n{source}")
+        source = source.replace(old, new)
+    return source
+
+
+def each_with(base, changes):
+    """For a catalogue: label -> `base` with that label's one change (old, new)."""
+    return {label: but(base, change) for label, change in changes.items()}
+
+
 def fill(text, values):
     """Each {{name}} replaced by its value. ValueError where a name has none."""
     def value(match):

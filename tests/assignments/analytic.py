@@ -1,14 +1,6 @@
 """Wrong and right answers to the assignment on the optimal variance: every wrong one must lose points, every right one get them all."""
 
-
-def _variants(base: str, changes: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """`base` with one replacement each; a replacement that changes nothing is an error of the catalogue."""
-    made = {}
-    for label, (old, new) in changes.items():
-        assert old in base and old != new, (label, old)
-        made[label] = base.replace(old, new)
-    return made
-
+from frame import each_with
 
 MOMENTS = '''
 def posterior_moments(score, x, alpha, sigma):
@@ -97,7 +89,7 @@ def best_path(cost, K):
 '''
 
 WRONG = {
-    "q1_moments": _variants(MOMENTS, {
+    "q1_moments": each_with(MOMENTS, {
         "1/alpha forgotten in the mean": ("(x + sigma**2 * s) / alpha", "x + sigma**2 * s"),
         "wrong sign of the score": ("x + sigma**2 * s", "x - sigma**2 * s"),
         "σ for σ² in the mean": ("x + sigma**2 * s)", "x + sigma * s)"),
@@ -116,7 +108,7 @@ WRONG = {
         "changes x in place": ("mean = (x + sigma**2 * s) / alpha", "mean = x.add_(sigma**2 * s).div_(alpha)"),
         "posterior of the score, not of x_0": ("mean = (x + sigma**2 * s) / alpha", "mean = s"),
     }),
-    "q2_gamma": _variants(GAMMA, {
+    "q2_gamma": each_with(GAMMA, {
         "Γ without 1/d": ("(e.shape[1] * sigma**2)", "sigma**2"),
         "not divided by σ²": ("(e.shape[1] * sigma**2)", "e.shape[1]"),
         "divided by σ": ("e.shape[1] * sigma**2", "e.shape[1] * sigma"),
@@ -141,7 +133,7 @@ WRONG = {
         "clipped": ("eps_hat(x)", "eps_hat(x).clamp(-1, 1)"),
         "changes the data in place": ("x = alpha * part + sigma * noise", "x = part.mul_(alpha) + sigma * noise"),
     }),
-    "q3_variance": _variants(VARIANCE, {
+    "q3_variance": each_with(VARIANCE, {
         "ω² forgotten": ("return omega2 + r**2", "return r**2"),
         "γ for γ²": ("r**2 * left", "r * left"),
         "no root of the noise that is kept": ("torch.sqrt(bbar_s - omega2)", "(bbar_s - omega2)"),
@@ -166,7 +158,7 @@ WRONG = {
         "numbers only": ("left = torch.clamp(left, min=0)", "left = max(float(left), 0.0)"),
         "changes ω² in place": ("return omega2 + r**2 * left", "return omega2.add_(r**2 * left)"),
     }),
-    "q4_bounds": _variants(BOUNDS, {
+    "q4_bounds": each_with(BOUNDS, {
         "lower bound 0": ("omega2 + 0,", "0 * omega2,"),
         "lower bound β̃": ("omega2 + 0,", "(1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s),"),
         "range forgotten": ("torch.minimum(snr, torch.full_like(snr, ({{high}} - {{low}}) ** 2 / 4))", "snr"),
@@ -188,7 +180,7 @@ WRONG = {
         "no root in κ": ("((1 - abar_s - omega2) / (1 - abar_t)).sqrt()", "((1 - abar_s - omega2) / (1 - abar_t))"),
         "does not broadcast": ("    abar_t, abar_s, omega2 = torch.broadcast_tensors(abar_t, abar_s, omega2)\n", ""),
     }),
-    "q5_bound": _variants(BOUND, {
+    "q5_bound": each_with(BOUND, {
         "c the other way round": ("c[k]", "c[len(path) - 1 - k]"),
         "prior forgotten": ("total = -kl", "total = 0 * kl"),
         "prior N(0, I)": ("    d = x0.shape[1]\n", "    d = x0.shape[1]\n    prior_mean, prior_var = 0.0, 1.0\n"),
@@ -216,7 +208,7 @@ WRONG = {
         "bits": ("return total", "return total / math.log(2)"),
         "negative": ("return total", "return -total"),
     }),
-    "q6_path": _variants(PATH, {
+    "q6_path": each_with(PATH, {
         "transposed costs": ("return cost\n", "return cost.T\n"),
         "Γ one too late": ("gamma[t - 1]", "gamma[min(t, N - 1)]"),
         "Γ of the clean end": ("gamma[t - 1]", "gamma[s - 1]"),

@@ -1,13 +1,11 @@
 """Assignment 2: wrong and right answers to each question. A wrong one is a right one with one thing changed, where that will do."""
 
+import frame
+
 
 def but(code, *changes):
-    """`code` with pieces replaced: changes are old, new, old, new, …"""
-    for old, new in zip(changes[::2], changes[1::2]):
-        if old not in code:
-            raise ValueError(f"{old!r} is not in\n{code}")
-        code = code.replace(old, new)
-    return code
+    """`frame.but` for changes old, new, old, new, …"""
+    return frame.but(code, *zip(changes[::2], changes[1::2]))
 
 
 MARGINAL = """

@@ -1,14 +1,6 @@
 """Wrong and right answers to the assignment on DPM-Solver: every wrong one must lose points, every right one get them all."""
 
-
-def _variants(base: str, changes: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """`base` with one replacement each; a replacement that changes nothing is an error of the catalogue."""
-    made = {}
-    for label, (old, new) in changes.items():
-        assert old in base and old != new, (label, old)
-        made[label] = base.replace(old, new)
-    return made
-
+from frame import each_with
 
 CLOCK = '''
 def lam_of_t(t):
@@ -94,7 +86,7 @@ def measured_orders(solve, exact, counts):
 '''
 
 WRONG = {
-    "q1_clock": _variants(CLOCK, {
+    "q1_clock": each_with(CLOCK, {
         "1 − e^x, which cancels": ("-torch.expm1(2 * log_alpha)", "1 - torch.exp(2 * log_alpha)"),
         "log(1 + x), which cancels": ("torch.log1p(torch.exp(-2 * lam))", "torch.log(1 + torch.exp(-2 * lam))"),
         "log-SNR, not its half": ("return log_alpha - log_sigma", "return 2 * (log_alpha - log_sigma)"),
@@ -113,7 +105,7 @@ WRONG = {
         "a schedule of the library": ("    log_alpha = -{{B}} * t ** {{p}}\n",
                                       "    return dpmlib.LinearVP().lam(t)\n    log_alpha = -{{B}} * t ** {{p}}\n"),
     }),
-    "q2_truth": _variants(TRUTH, {
+    "q2_truth": each_with(TRUTH, {
         "variances for standard deviations": ("(after / before).sqrt()", "after / before"),
         "upside down": ("after / before", "before / after"),
         "mean not scaled at the end": ("alpha_t * mu", "mu"),
@@ -136,7 +128,7 @@ WRONG = {
         "the linear part only": ("A = Q @ torch.diag((after / before).sqrt()) @ Q.T",
                                  "A = alpha_t / alpha_s * torch.eye(len(mu), dtype=x.dtype)"),
     }),
-    "q3_first": _variants(FIRST, {
+    "q3_first": each_with(FIRST, {
         "α and σ swapped": ("alpha[t] * x0 + sigma[t] * e", "sigma[t] * x0 + alpha[t] * e"),
         "asked at the end of the step": ("eps_hat(x, alpha[s], sigma[s])", "eps_hat(x, alpha[t], sigma[t])"),
         "noise of the old level": ("+ sigma[t] * e", "+ sigma[s] * e"),
@@ -162,7 +154,7 @@ WRONG = {
                        "h = torch.log(alpha[t] / sigma[t]) - torch.log(alpha[s] / sigma[s])\n"
                        "        x = alpha[t] / alpha[s] * (x - sigma[s] * h * e)"),
     }),
-    "q4_phi": _variants(PHI, {
+    "q4_phi": each_with(PHI, {
         "recursion everywhere": ("h.abs() < 1.0", "h == 0"),
         "recursion down to 0.01": ("h.abs() < 1.0", "h.abs() < 1e-2"),
         "series everywhere": ("h.abs() < 1.0", "h.abs() < 100.0"),
@@ -191,7 +183,7 @@ def phi(k, h):
     return value
 ''',
     },
-    "q5_second": _variants(SECOND, {
+    "q5_second": each_with(SECOND, {
         "order one: D forgotten": (" - s1 * w * D", ""),
         "1/r₁ for 1/(2 r₁)": ("/ (2 * r)", "/ r"),
         "weight of the node at ½": ("w = torch.expm1(h) / (2 * r)", "w = torch.expm1(h)"),
@@ -217,7 +209,7 @@ def phi(k, h):
         "float64 out": ("    return x\n", "    return x.double()\n"),
         "one step too few": ("range(len(lam) - 1)", "range(len(lam) - 2)"),
     }),
-    "q6_multistep": _variants(TWO_M, {
+    "q6_multistep": each_with(TWO_M, {
         "order one": ("D = (1 + 1 / (2 * r)) * Q - 1 / (2 * r) * old", "D = Q"),
         "even steps assumed": ("r = (lam[i] - lam[i - 1]) / h", "r = 1.0"),
         "ratio upside down": ("r = (lam[i] - lam[i - 1]) / h", "r = h / (lam[i] - lam[i - 1])"),
@@ -245,7 +237,7 @@ def phi(k, h):
         "float64 out": ("    return x\n", "    return x.double()\n"),
         "changes x in place": ("    old = None\n", "    old = None\n    x.mul_(1 + 1e-6)\n"),
     }),
-    "q7_orders": _variants(ORDERS, {
+    "q7_orders": each_with(ORDERS, {
         "upside down": ("e[i] / e[i + 1]", "e[i + 1] / e[i]"),
         "ratio of counts ignored": ("math.log(counts[i + 1] / counts[i])", "math.log(2)"),
         "no division": (" / math.log(counts[i + 1] / counts[i])", ""),

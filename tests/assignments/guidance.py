@@ -1,13 +1,10 @@
 """Wrong and right answers to assignment 6: every wrong one must lose points, every right one must get them all."""
 
+from frame import each_with
+
 
 def _variants(base: str, **changes: tuple[str, str]) -> dict[str, str]:
-    """`base` with one replacement each; a replacement that changes nothing is an error of the catalogue."""
-    made = {}
-    for label, (old, new) in changes.items():
-        assert old in base, (label, old)
-        made[label.replace("_", " ")] = base.replace(old, new)
-    return made
+    return each_with(base, {label.replace("_", " "): change for label, change in changes.items()})
 
 
 CLASSIFIER = '''

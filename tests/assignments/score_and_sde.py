@@ -1,14 +1,7 @@
 """Answers to the assignment on scores and SDEs that must lose points, and answers in other styles that must get them all."""
 # ruff: noqa: E501  the strings are code, which is easier to compare on one line
 
-
-def but(source, *changes):
-    """`source` with each (old, new) carried out; every old must be there."""
-    for old, new in changes:
-        assert old in source, f"{old!r} is not in the solution"
-        source = source.replace(old, new)
-    return source
-
+from frame import but
 
 Q1 = '''
 def mixture_score(x, alpha, sigma, w, m, s):
