@@ -99,19 +99,6 @@ def sample(folder):
 
 # --- measures -----------------------------------------------------------------------------------------------------
 
-def jackknife(measure, count, parts=8):
-    """`measure` of all and without each of the eighths, (1 + parts,) float64; it takes the indices that stay."""
-    every, size = torch.arange(count), count // parts
-    without = [measure(torch.cat([every[:i], every[i + size:]])) for i in range(0, parts * size, size)]
-    return torch.tensor([measure(every), *without], dtype=torch.float64)
-
-
-def with_error(values):
-    """A jackknife's estimate and its standard error."""
-    parts, spread = len(values) - 1, values[1:] - values[1:].mean()
-    return float(values[0]), float(((parts - 1) / parts * spread.square().sum()).sqrt())
-
-
 def scores(images, real, within, truth, net, plain=None):
     """Energy distance to the images `real`, whose mean distance is `within`, and Fréchet distance of features to the `Moments` truth.
 
@@ -128,11 +115,12 @@ def scores(images, real, within, truth, net, plain=None):
     def frechet(keep):
         return metrics.frechet_distance(seen[keep], truth)
 
-    row, both = {"samples": len(images)}, [jackknife(measure, len(seen)) for measure in (frechet, energy)]
+    row, both = {"samples": len(images)}, [metrics.jackknife(measure, len(seen)) for measure in (frechet, energy)]
     for i, name in enumerate(("frechet", "energy")):
-        row[name], row[name + "_error"] = with_error(both[i])
+        row[name], row[name + "_error"] = float(both[i][0]), metrics.jackknife_error(both[i])
         if plain is not None:
-            row[name + "_minus_plain"], row[name + "_minus_plain_error"] = with_error(both[i] - plain[i])
+            apart = both[i] - plain[i]
+            row[name + "_minus_plain"], row[name + "_minus_plain_error"] = float(apart[0]), metrics.jackknife_error(apart)
     for size in (128, 64):
         if len(seen) >= size:
             groups = [frechet(part) for part in torch.arange(len(seen)).split(size)]

@@ -183,6 +183,25 @@ def precision_recall(real, fake, k=3):
     return inside(fake, real), inside(real, fake)
 
 
+def jackknife(measure, n, parts=8):
+    """A number that is `measure` of n samples, and again without each of `parts` equal blocks of them: (1 + parts,) float64.
+
+    `measure(keep)` takes the indices that stay. Jackknives of two sets made from the same noises may be subtracted.
+    ValueError: parts < 2 or more than n.
+    """
+    if not 2 <= parts <= n:
+        raise ValueError(f"parts is {parts}; it must lie in 2…{n}, the number of samples")
+    every, size = torch.arange(n), n // parts
+    without = [measure(torch.cat([every[:i], every[i + size:]])) for i in range(0, parts * size, size)]
+    return torch.tensor([measure(every), *without], dtype=torch.float64)
+
+
+def jackknife_error(values):
+    """The standard error of `jackknife`'s first value: √((parts − 1)/parts Σ (v − v̄)²) over the others (Efron and Stein 1981)."""
+    parts, spread = len(values) - 1, values[1:] - values[1:].mean()
+    return float(((parts - 1) / parts * spread.square().sum()).sqrt())
+
+
 def _one_set(s, name, least=2, dtype=torch.float64):
     if not isinstance(s, torch.Tensor) or s.ndim < 1 or s.is_complex():
         raise ValueError(f"{name} is {type(s).__name__}; it must be a real tensor (n, …)")

@@ -195,3 +195,12 @@ def test_precision_and_recall():
     assert precision == pytest.approx(0.5, abs=0.05) and recall > 0.9
     with pytest.raises(ValueError, match="real has 3 points"):
         metrics.precision_recall(a[:3], a)
+
+
+def test_jackknife_of_a_mean_is_the_error_of_a_mean():
+    x = torch.randn(40, generator=g(3), dtype=torch.float64)
+    values = metrics.jackknife(lambda keep: x[keep].mean().item(), 40, parts=40)
+    assert values[0] == x.mean() and metrics.jackknife_error(values) == pytest.approx((x.std() / 40**0.5).item(), rel=1e-10)
+    for parts in (1, 41):
+        with pytest.raises(ValueError, match=f"parts is {parts}"):
+            metrics.jackknife(lambda keep: 0.0, 40, parts)
