@@ -244,7 +244,7 @@ def main(arguments=None) -> Trained:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", default=None, help="begin with the heads of this network")
+    parser.add_argument("--from", dest="start", default=None, help="begin with the heads of this network")
     parser.add_argument("--checkpoint", type=Path, default=None, help="written every 500 steps, and continued if it is there")
     options = parser.parse_args(arguments)
     denoiser, images = pretrained(options.network), cifar10("train")[0]
@@ -263,7 +263,7 @@ def main(arguments=None) -> Trained:
            commit=provenance.commit(),
            command=f"OMP_NUM_THREADS={torch.get_num_threads()} python -m dpmlib.heads --network {options.network} --steps {options.steps} "
                    f"--cooldown {options.cooldown} --batch {options.batch} --lr {options.lr} --seed {options.seed} --out {options.out}"
-                   + (f" --start {options.start}" if options.start else ""),
+                   + (f" --from {options.start}" if options.start else ""),
            device=provenance.device(torch.device("cpu")), torch=torch.__version__, seed=options.seed, images=last["images"],
            precision="bfloat16 autocast", condition=None, loss=[[row["step"], round(row["loss"], 4)] for row in run.log])
     print(json.dumps(last))
