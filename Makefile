@@ -24,10 +24,14 @@ test: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 
-# Each beside its peer, in the same run. The other files of benchmarks/ are the long commands behind the results in dpmlib/weights.
+# Each beside its peer, in the same run, into _build/bench.txt. benchmarks/RESULTS.txt is such a file, from the machine that it names.
+# The other files of benchmarks/ are the long commands behind the results in dpmlib/weights.
 PEERS := ancestral solver_cost toy_ddpm training scaling nade kv_cache trajectory
+bench: SHELL := bash -o pipefail
 bench: $(READY)
-	for f in $(PEERS); do echo "== $$f"; $(PY) benchmarks/$$f.py || exit 1; done
+	mkdir -p _build
+	($(PY) -c "from dpmlib import provenance as p; import torch; print('commit', p.commit(), '·', p.device(torch.device('cuda' if torch.cuda.is_available() else 'cpu')), '· torch', torch.__version__)"; \
+	 for f in $(PEERS); do echo; echo "== $$f"; $(PY) benchmarks/$$f.py || exit 1; done) | tee _build/bench.txt
 
 # Re-execute chapters in place: all of them, or make notebooks N="book/denoising/ddpm.ipynb"
 notebooks: $(READY)

@@ -1,6 +1,6 @@
-"""Bits per dimension of the trained U-Net on CIFAR-10's test images: its ODE's likelihood, and the bound of its SDE.
+"""Bits per dimension of the trained U-Net on CIFAR-10's test images: its ODE's likelihood, and the bounds of its SDE and its chain.
 
-    python benchmarks/ode_likelihood.py --images 128        writes dpmlib/weights/cifar10_ode.json
+    python benchmarks/ode_likelihood.py --images 512        writes dpmlib/weights/cifar10_ode.json
 
 Each image has a generator of its own, so any of them can be measured again by itself. The network is asked without a label.
 """
@@ -9,17 +9,21 @@ import argparse
 import json
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import dpmlib
-from dpmlib import provenance
+from dpmlib import provenance, statistics
 from dpmlib.data import cifar10, to_unit
+from dpmlib.statistics import step_terms
+from dpmlib.trajectory import grid_of
 
 RESULT = Path(dpmlib.__file__).parent / "weights" / "cifar10_ode.json"
 BIN = 2 / 255  # the width of a grey level, in units of to_unit
-COLUMNS = ("uniform", "gaussian", "sde")
+COLUMNS = ("uniform", "gaussian", "sde", "elbo")
+BATCH = 16
 
 
 def generator_of(index, seed=0):
@@ -39,40 +43,76 @@ def last_variance(denoiser, images, seed=0):
     return (denoiser(dpmlib.diffuse(x0, level, noise), level).mean - x0).square().mean().item()
 
 
-def bits_of(denoiser, image, index, c, steps=20, order=4, strata=40, seed=0):
-    """One image (3, 32, 32) uint8, three numbers in bits per dimension.
+@dataclass(frozen=True)
+class Chain:
+    """The bound of the whole chain with one variance per step is Σ (a_n + b_n ‖ε − ε̂_n‖²/d) nats per dimension, n from 2 on."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    edges: torch.Tensor  # of the strata of n from each of which one step is drawn: narrow ones near the data
+
+    @classmethod
+    def of(cls, schedule, stats):
+        steps = torch.arange(1, schedule.N + 1, dtype=torch.float64)
+        grid = grid_of(steps.long().tolist(), schedule)
+        c = dpmlib.posterior_variance(stats.at(stats.size.mean(1), steps).flip(0) / grid.sigma[:-1] ** 2, grid)
+        none, one = (step_terms(torch.full((schedule.N,), e, dtype=torch.float64), grid, c) for e in (0.0, 1.0))  # noisy → clean
+        edges = (2 + (schedule.N - 1) * torch.linspace(0, 1, 125, dtype=torch.float64) ** 1.6).round().long().unique()
+        return cls(none.flip(0), (one - none).flip(0), edges)
+
+
+def bits_of(denoiser, images, indices, c, chain, steps=20, order=4, strata=40, seed=0):
+    """Images (B, 3, 32, 32) uint8, four numbers each in bits per dimension, from generators seeded by `indices`.
 
     uniform: −log of the ODE's density at the image spread over its bins. gaussian: the bound with x_1 = α x_0 + σ ε in place
     of that, the last term and the noise being those of DDPM. sde: the same with the reverse SDE above x_1, in continuous time.
+    elbo: the same with the chain's own steps, DDPM's bound with K = N and the optimal variances (`Chain`).
     """
-    g, schedule, dims = generator_of(index, seed), denoiser.schedule, image.numel()
-    x0, level = to_unit(image[None]), step_of(denoiser)
-    signs = dpmlib.rademacher(x0, 1, g)
-    u, noise, far = torch.rand(x0.shape, generator=g), torch.randn(x0.shape, generator=g), torch.randn(strata, *x0.shape[1:], generator=g)
+    schedule, dims, shape = denoiser.schedule, images[0].numel(), images.shape[1:]
+    x0, level = to_unit(images), step_of(denoiser)
+    generators = [generator_of(i, seed) for i in indices]
+    widths = chain.edges.diff()
+
+    def drawn(draw):
+        return torch.stack([draw(g) for g in generators])
+
+    signs = drawn(lambda g: dpmlib.rademacher(x0[:1], 1, g)[0, 0])[None]
+    u, noise = drawn(lambda g: torch.rand(shape, generator=g)), drawn(lambda g: torch.randn(shape, generator=g))
+    far, places = drawn(lambda g: torch.randn(strata, *shape, generator=g)), drawn(lambda g: torch.rand(strata, generator=g))
+    picks = drawn(lambda g: torch.rand(len(widths), generator=g))
 
     def ode(x):
         return dpmlib.ode_log_prob(denoiser, x, schedule, steps=steps, order=order, probes=signs)[0]
 
-    uniform = dpmlib.bits_per_dim(ode(dpmlib.dequantise(image[None], u)), dims, BIN)
+    def wrong(t, eps):
+        """‖ε − ε̂‖² at times t (B,), one per image."""
+        there = schedule.level(t.clamp(max=1.0))
+        return (denoiser(dpmlib.diffuse(x0, there, eps), there).eps - eps).double().square().sum((1, 2, 3))
+
+    uniform = dpmlib.bits_per_dim(ode(dpmlib.dequantise(images, u)), dims, BIN)
     first = dpmlib.with_data(dpmlib.Levels(*(v[None] for v in (level.t, level.alpha, level.sigma, level.lam))))
     with torch.no_grad():
         bound = dpmlib.elbo(denoiser, x0, first, last_variance=c, bins=256, prior=ode, noise=noise)
         # KL between the paths of the two SDEs: ∫ E‖ε − ε̂‖² dλ, one λ from each of equal strata
         ends = schedule.lam(schedule.t_max), level.lam
-        where = (torch.arange(strata) + torch.rand(strata, generator=g)) / strata
-        there = schedule.level(schedule.t_of_lam(ends[0] + (ends[1] - ends[0]) * where.double()).clamp(max=1.0))
-        x = dpmlib.diffuse(x0.expand(far.shape), there, far)
-        wrong = torch.cat([(denoiser(x[i:i + 1], there[i:i + 1]).eps - far[i]).square().sum((1, 2, 3)) for i in range(strata)])
+        where = ends[0] + (ends[1] - ends[0]) * (torch.arange(strata) + places).double() / strata
+        error = torch.stack([wrong(schedule.t_of_lam(where[:, i]), far[:, i]) for i in range(strata)]).mean(0)
         top = schedule.level(schedule.t_max)
-        prior = 0.5 * (top.alpha / top.sigma) ** 2 * x0.square().sum()
-        path = (ends[1] - ends[0]) * wrong.double().mean() + prior
-    sde = dpmlib.bits_per_dim(bound.last - path, dims)
-    return [round(v.item(), 6) for v in (uniform, bound.bits_per_dim(), sde)]
+        prior = 0.5 * (top.alpha / top.sigma) ** 2 * x0.double().square().sum((1, 2, 3))
+        sde = bound.last - (ends[1] - ends[0]) * error - prior
+        # the sum over the chain's steps, one n from each stratum
+        elbo = bound.last - prior - dims * chain.a.sum()
+        for i, width in enumerate(widths):
+            n = chain.edges[i] + (picks[:, i] * width).long()
+            eps = torch.stack([torch.randn(shape, generator=g) for g in generators])
+            elbo = elbo - width * chain.b[n - 2] * wrong(n.double() / schedule.N, eps)
+    columns = uniform, bound.bits_per_dim(), dpmlib.bits_per_dim(sde, dims), dpmlib.bits_per_dim(elbo, dims)
+    return [[round(v, 6) for v in row] for row in torch.stack([col.double() for col in columns], 1).tolist()]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--order", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
@@ -81,24 +121,25 @@ def main():
     torch.set_num_threads(1)
     denoiser, images, revision = dpmlib.pretrained("cifar10"), cifar10("test")[0], provenance.commit()
     c = last_variance(denoiser, cifar10("train")[0][:200], given.seed)
+    chain = Chain.of(denoiser.schedule, statistics.load())
     rows, start = [], time.process_time()
-    for i in range(given.images):
-        rows.append(bits_of(denoiser, images[i], i, c, given.steps, given.order, seed=given.seed))
-        if i % 8 == 7 or i == given.images - 1:
+    for part in torch.arange(given.images).split(BATCH):
+        rows += bits_of(denoiser, images[part], part.tolist(), c, chain, given.steps, given.order, seed=given.seed)
+        if len(rows) > 1:
             table = torch.tensor(rows, dtype=torch.float64)
             mean, error = table.mean(0), table.std(0) / len(table) ** 0.5
             note = {
                 "command": f"python benchmarks/ode_likelihood.py --images {given.images} --steps {given.steps} "
                            f"--order {given.order} --seed {given.seed}",
                 "commit": revision, "device": f"{platform.machine()} CPU, 1 thread", "torch": torch.__version__, "seed": given.seed,
-                "network": "cifar10, no label", "data": "the first test images of dpmlib.data.cifar10", "images": i + 1,
+                "network": "cifar10, no label", "data": "the first test images of dpmlib.data.cifar10", "images": len(rows),
                 "steps": given.steps, "order": given.order, "clock": "lam", "probes": 1, "t_end": denoiser.schedule.t_end,
                 "last_variance": c, "cpu_seconds": round(time.process_time() - start), "columns": COLUMNS,
                 "mean": [round(v, 4) for v in mean.tolist()], "standard_error": [round(v, 4) for v in error.tolist()],
                 "bits_per_dim": rows,
             }
             given.out.write_text(json.dumps(note).replace("], [", "],\n[") + "\n")
-            print(i + 1, *(f"{name} {m:.3f} ± {e:.3f}" for name, m, e in zip(COLUMNS, mean, error)), flush=True)
+            print(len(rows), *(f"{name} {m:.3f} ± {e:.3f}" for name, m, e in zip(COLUMNS, mean, error)), flush=True)
 
 
 if __name__ == "__main__":
