@@ -142,10 +142,9 @@ def grid():
     return SCHEDULE.level(SCHEDULE.t_of_lam(torch.linspace(LOW, HIGH, LEVELS, dtype=torch.float64)).clamp(SCHEDULE.t_end, 1))
 
 
-def one_run(name, seed, preset, device, averages=()):
-    """Train once and measure: the dictionary that the file keeps."""
+def one_run(name, seed, preset, device, everything, test, averages=()):
+    """Train once and measure: the dictionary that the file keeps. `everything`, `test`: images (n, 3, 32, 32), uint8."""
     change = CHANGES[name]
-    everything, test = data.cifar10("train")[0], data.cifar10("test")[0][:IMAGES]
     images = (everything[:FEW] if change.few else everything).to(device)
     second = float(data.to_unit(everything[:5000]).square().mean())
     factor, kept = scale(change, second), Averages(averages, (round(preset.steps * (1 - preset.cooldown)), preset.steps))
@@ -203,12 +202,13 @@ def main():
         other = [key for key, value in settings.items() if content[key] != value]
         if other:
             raise ValueError(f"{options.out} holds runs with another {', '.join(other)}: give another --out, or the options of its command")
+    everything, test = data.cifar10("train")[0], data.cifar10("test")[0][:IMAGES]
     for seed in options.seeds:
         for name in options.only:
             if f"{name}/{seed}" in content["runs"]:
                 continue
             averages = MEMORIES if name == "eps" else ()
-            content["runs"][f"{name}/{seed}"] = run = one_run(name, seed, preset, options.device, averages)
+            content["runs"][f"{name}/{seed}"] = run = one_run(name, seed, preset, options.device, everything, test, averages)
             write(options.out, content)
             print(f"{name:18s} seed {seed}: {run['core_seconds']:4.0f} s, mean error of ε {sum(run['test'][0]) / LEVELS:.4f}", flush=True)
 
