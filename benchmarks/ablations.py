@@ -27,7 +27,7 @@ from dpmlib.train import fit
 
 SCHEDULE = DiscreteVP.linear(1000)  # its t labels the levels in every run, also in those that train on other levels
 LOW, HIGH = float(SCHEDULE.lam(SCHEDULE.t_max)), float(SCHEDULE.lam(SCHEDULE.t_end))
-MEMORIES = (0.9, 0.99, 0.999, 0.9999)
+MEMORIES = {"0.9": 0.9, "0.99": 0.99, "0.999": 0.999, "0.9999": 0.9999, "as fit": None}  # decays; None: the last tenth, as `fit` begins
 FEW, IMAGES, LEVELS = 500, 192, 16  # training images of the runs with few; test images and levels of the measurement
 
 
@@ -98,20 +98,20 @@ def batches(images, preset, change):
 class Averages:
     """Averages of several memories of one run, kept while it trains, and copies of all at chosen steps."""
 
-    def __init__(self, memories, at):
-        self.memories, self.at, self.step, self.kept, self.copies = memories, at, 0, {}, {}
+    def __init__(self, decays, at):
+        self.decays, self.at, self.step, self.kept, self.copies = decays, at, 0, {}, {}
 
     @torch.no_grad()
     def see(self, net):
         """Called before every step with the weights as they are: after `step` steps."""
         now = [p.detach() for p in net.parameters()]
-        for memory in self.memories:
-            if memory not in self.kept:
-                self.kept[memory] = [p.clone() for p in now]
-            decay = min(memory, self.step / (9 + self.step))  # as `fit`, which counts from the step before
-            torch._foreach_lerp_(self.kept[memory], now, 1 - decay)
+        for name, decay in self.decays.items():
+            if name not in self.kept:
+                self.kept[name] = [p.clone() for p in now]
+            decay = self.step / (9 + self.step) if decay is None else decay  # `fit` counts from the step before
+            torch._foreach_lerp_(self.kept[name], now, 1 - decay)
         if self.step in self.at:
-            self.copies[self.step] = {"raw": [p.clone() for p in now], **{str(m): [p.clone() for p in k] for m, k in self.kept.items()}}
+            self.copies[self.step] = {name: [p.clone() for p in weights] for name, weights in {"raw": now, **self.kept}.items()}
         self.step += 1
 
 
@@ -142,12 +142,12 @@ def grid():
     return SCHEDULE.level(SCHEDULE.t_of_lam(torch.linspace(LOW, HIGH, LEVELS, dtype=torch.float64)).clamp(SCHEDULE.t_end, 1))
 
 
-def one_run(name, seed, preset, device, everything, test, averages=()):
+def one_run(name, seed, preset, device, everything, test, averages=None):
     """Train once and measure: the dictionary that the file keeps. `everything`, `test`: images (n, 3, 32, 32), uint8."""
     change = CHANGES[name]
     images = (everything[:FEW] if change.few else everything).to(device)
     second = float(data.to_unit(everything[:5000]).square().mean())
-    factor, kept = scale(change, second), Averages(averages, (round(preset.steps * (1 - preset.cooldown)), preset.steps))
+    factor, kept = scale(change, second), Averages(averages or {}, (round(preset.steps * (1 - preset.cooldown)), preset.steps))
     torch.manual_seed(seed)
     net = preset.network().to(device)
 
@@ -167,8 +167,9 @@ def one_run(name, seed, preset, device, everything, test, averages=()):
         result["train"] = errors(run.model, images[:IMAGES].cpu(), device)
     if averages:
         kept.see(run.raw)  # the weights after the last step
-        result["averages"] = {str(step): {key: errors(with_weights(run.raw, weights), test, device)[0] for key, weights in copies.items()}
-                              for step, copies in kept.copies.items()}
+        result["averages"] = {
+            str(step): {key: errors(with_weights(run.raw, weights), test[:64], device)[0] for key, weights in copies.items()}
+            for step, copies in kept.copies.items()}
     return result
 
 
@@ -207,7 +208,7 @@ def main():
         for name in options.only:
             if f"{name}/{seed}" in content["runs"]:
                 continue
-            averages = MEMORIES if name == "eps" else ()
+            averages = MEMORIES if name == "eps" else None
             content["runs"][f"{name}/{seed}"] = run = one_run(name, seed, preset, options.device, everything, test, averages)
             write(options.out, content)
             print(f"{name:18s} seed {seed}: {run['core_seconds']:4.0f} s, mean error of ε {sum(run['test'][0]) / LEVELS:.4f}", flush=True)
