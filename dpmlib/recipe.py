@@ -141,11 +141,17 @@ def main(arguments=None) -> Trained:
         files.load_into(net, pretrained(options["start"]).net.state_dict(), options["start"])
     if options["compile"]:
         net.compile()
-    given = own | ({"from": options["start"]} if options["start"] else {})
-    command = f"python -m dpmlib.train --preset {options['preset']} --seed {options['seed']}" + "".join(
-        f" --{k.replace('_', '-')} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items()) + " --compile" * options["compile"]
+    given = {**own, "from": options["start"], "compile": "" if options["compile"] else None}  # a flag has no value
+    command = f"python -m dpmlib.train --preset {options['preset']} --seed {options['seed']}"
+    for key, value in given.items():
+        if value is not None:
+            command += f" --{key.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, list) else value}".rstrip()
+
+    from . import sheet  # sampling stands above training; this command, which shows what was learned, above both
 
     def on_save(run, step):
+        if preset.classes == 10:
+            sheet.draw(Denoiser(run.model, schedule), out / f"{options['preset']}.png", rows=2)
         origin = dict(preset=asdict(preset), command=command, steps=step, seed=options["seed"], device=provenance.device(device),
                       torch=torch.__version__, commit=provenance.commit(), images=run.log[-1]["images"],
                       seconds=run.log[-1]["seconds"], parameters=sum(p.numel() for p in run.model.parameters()))

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dpmlib
 from dpmlib import checkpoint as files
@@ -252,7 +253,18 @@ def test_the_command_trains_resumes_and_exports(tmp_path, monkeypatch):
     assert done.log[-1]["step"] == 4 and "eps@t=0.50" in done.log[-1]
     denoiser = pretrained(tmp_path / "cifar10-tiny.safetensors")
     assert denoiser.net.net.config["multipliers"] == (1, 2)
-    assert json.loads((tmp_path / "cifar10-tiny.json").read_text())["log"] == done.log
+    written = json.loads((tmp_path / "cifar10-tiny.json").read_text())
+    assert written["log"] == done.log
+    assert written["command"] == ("python -m dpmlib.train --preset cifar10-tiny --seed 0 --width 16 --multipliers 1 2 --heads 2 "
+                                  "--steps 4 --batch 8")
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)  # the real one takes a minute
+    again = recipe.main([*command, "--steps", "5", "--compile", "--from", str(tmp_path / "cifar10-tiny.safetensors")])
+    assert again.log[-1]["step"] == 5 and compiled == [again.raw]
+    written = json.loads((tmp_path / "cifar10-tiny.json").read_text())["command"]
+    assert "--compile" in written.split() and f"--from {tmp_path}" in written
+    with Image.open(tmp_path / "cifar10-tiny.png") as shown:  # samples of the ten classes, drawn whenever it saves
+        assert shown.size == (320, 64) and np.asarray(shown).std() > 5
 
 
 def test_the_committed_weights_are_those_of_their_log():
@@ -276,8 +288,6 @@ def test_the_committed_weights_are_those_of_their_log():
 
 
 def test_the_weights_draw_the_committed_sheet_again():
-    from PIL import Image
-
     from dpmlib import data, sheet
 
     committed = torch.from_numpy(np.asarray(Image.open(sheet.SHEET)).astype("int32")).reshape(-1, 32, 10, 32, 3).permute(0, 2, 4, 1, 3)
