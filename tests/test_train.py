@@ -258,7 +258,7 @@ def test_the_command_trains_resumes_and_exports(tmp_path, monkeypatch):
     assert written["command"] == ("python -m dpmlib.train --preset cifar10-tiny --seed 0 --width 16 --multipliers 1 2 --heads 2 "
                                   "--steps 4 --batch 8")
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)  # the real one takes a minute
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(net))  # the real one takes a minute
     again = recipe.main([*command, "--steps", "5", "--compile", "--from", str(tmp_path / "cifar10-tiny.safetensors")])
     assert again.log[-1]["step"] == 5 and compiled == [again.raw]
     written = json.loads((tmp_path / "cifar10-tiny.json").read_text())["command"]
