@@ -1,5 +1,5 @@
-"""What a training step of the U-Net costs: arithmetic as counted and as a share of the device's matrix peak, memory by batch,
-and the throughput of two processes beside that of one.
+"""What a training step of the U-Net costs: arithmetic as counted and as a share of the device's matrix peak, memory by batch, the
+time that drawing a batch takes beside it, and the throughput of two processes beside that of one.
 
     python benchmarks/scaling.py [--preset cifar10-tiny] [--batches 16 64 256] [--processes 1 2] [--out FILE.json]
 
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dpmlib import provenance
 from dpmlib.noise import normal_like
-from dpmlib.recipe import PRESETS, noisy_loss
+from dpmlib.recipe import PRESETS, noisy_images, noisy_loss
 from dpmlib.train import fit
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,6 +66,14 @@ def stepper(preset, batch):
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def drawer(preset, batch):
+    """One batch as the recipe draws it: 50,000 images on the device, flips, labels withheld, times and noise."""
+    images = torch.zeros(50_000, 3, 32, 32, dtype=torch.uint8, device=DEVICE)
+    draw = noisy_images(images, torch.zeros(50_000, dtype=torch.long, device=DEVICE), replace(preset, batch=batch))
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    return lambda: draw(generator)
 
 
 def operations(preset):
@@ -149,9 +158,12 @@ def main():
     print(f"{options.preset}: {each / 1e9:.3f} GFLOP per image and training step; matrix peak {peak / 1e9:.0f} GFLOP/s in bfloat16")
     rows = []
     for batch in options.batches:
-        rate = batch / median_seconds(stepper(preset, batch))
-        rows.append({"batch": batch, "images_per_second": rate, "share_of_peak": rate * each / peak, "memory_MiB": memory(preset, batch)})
-        print("batch {batch:4d}: {images_per_second:6.0f} images/s, {share_of_peak:.1%} of peak, {memory_MiB:5.0f} MiB".format(**rows[-1]))
+        seconds = median_seconds(stepper(preset, batch))
+        rate, drawing = batch / seconds, median_seconds(drawer(preset, batch)) / seconds
+        rows.append({"batch": batch, "images_per_second": rate, "share_of_peak": rate * each / peak, "drawing_over_step": drawing,
+                     "memory_MiB": memory(preset, batch)})
+        print("batch {batch:4d}: {images_per_second:6.0f} images/s, {share_of_peak:.1%} of peak, drawing {drawing_over_step:.1%} "
+              "of it, {memory_MiB:5.0f} MiB".format(**rows[-1]))
     batch = options.batches[len(options.batches) // 2]
     rates = {n: throughput(options.preset, n, batch) for n in options.processes}
     for n, rate in rates.items():
