@@ -13,7 +13,7 @@ from .nets import Preconditioned
 from .schedules import DiscreteVP
 from .unet import UNet
 
-__all__ = ["export", "pretrained"]
+__all__ = ["export", "images_seen", "pretrained"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -37,6 +37,11 @@ def pretrained(name: str | os.PathLike = "cifar10", device: torch.device | str =
     files.load_into(net, {k: v.float() for k, v in tensors.items()}, path)
     net.notes = notes
     return Denoiser(net.to(device).eval().requires_grad_(False), schedule)
+
+
+def images_seen(notes: dict) -> int:
+    """How many images a network was shown, with those of the runs before the one that its `notes` describe."""
+    return notes["images"] + (images_seen(notes["before"]) if "before" in notes else 0)
 
 
 def export(path: str | os.PathLike, net: Preconditioned, **notes) -> None:

@@ -137,8 +137,11 @@ def main(arguments=None) -> Trained:
     torch.manual_seed(options["seed"])  # the initial weights
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # measured: a CPU gains nothing
     net, schedule, out = preset.network().to(device, memory_format=layout), preset.schedule(), options["out"]
+    before = {}
     if options["start"]:
-        files.load_into(net, pretrained(options["start"]).net.state_dict(), options["start"])
+        older = pretrained(options["start"]).net
+        files.load_into(net, older.state_dict(), options["start"])
+        before = {"before": {key: value for key, value in older.notes.items() if key not in ("unet", "betas")}}
     if options["compile"]:
         net.compile()
     given = {**own, "from": options["start"], "compile": "" if options["compile"] else None}  # a flag has no value
@@ -154,7 +157,7 @@ def main(arguments=None) -> Trained:
             sheet.draw(Denoiser(run.model, schedule), out / f"{options['preset']}.png", rows=2)
         origin = dict(preset=asdict(preset), command=command, steps=step, seed=options["seed"], device=provenance.device(device),
                       torch=torch.__version__, commit=provenance.commit(), images=run.log[-1]["images"],
-                      seconds=run.log[-1]["seconds"], parameters=sum(p.numel() for p in run.model.parameters()))
+                      seconds=run.log[-1]["seconds"], parameters=sum(p.numel() for p in run.model.parameters()), **before)
         export(out / f"{options['preset']}.safetensors", run.model, **origin)
         (out / f"{options['preset']}.json").write_text(json.dumps({**origin, "log": run.log}, indent=0))
 

@@ -17,7 +17,7 @@ import dpmlib
 from dpmlib import checkpoint as files
 from dpmlib.losses import denoising, denoising_loss, random_level
 from dpmlib.nets import MLP, Preconditioned
-from dpmlib.pretrained import export, pretrained
+from dpmlib.pretrained import export, images_seen, pretrained
 from dpmlib.train import fit
 from dpmlib.unet import UNet
 
@@ -261,8 +261,9 @@ def test_the_command_trains_resumes_and_exports(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(net))  # the real one takes a minute
     again = recipe.main([*command, "--steps", "5", "--compile", "--from", str(tmp_path / "cifar10-tiny.safetensors")])
     assert again.log[-1]["step"] == 5 and compiled == [again.raw]
-    written = json.loads((tmp_path / "cifar10-tiny.json").read_text())["command"]
-    assert "--compile" in written.split() and f"--from {tmp_path}" in written
+    written = json.loads((tmp_path / "cifar10-tiny.json").read_text())
+    assert "--compile" in written["command"].split() and f"--from {tmp_path}" in written["command"]
+    assert images_seen(written) == 8 * 5 + written["before"]["images"] == 8 * (5 + 4)
     with Image.open(tmp_path / "cifar10-tiny.png") as shown:  # samples of the ten classes, drawn whenever it saves
         assert shown.size == (320, 64) and np.asarray(shown).std() > 5
 
