@@ -89,7 +89,7 @@ def nearest(found, mirrored, points):
     """Distances and indices (n, NEAREST) of the nearest points of each image or of its mirror image; + 50,000 marks the latter's."""
     pairs = [metrics.nearest_neighbours(x, points, NEAREST) for x in (found, mirrored)]
     distance, index = torch.cat([p[0] for p in pairs], 1), torch.cat([pairs[0][1], pairs[1][1] + len(points)], 1)
-    best = distance.argsort(1, stable=True)[:, :NEAREST]
+    best = distance.argsort(dim=1, stable=True)[:, :NEAREST]
     return distance.gather(1, best), index.gather(1, best)
 
 
@@ -126,18 +126,18 @@ def measure(folder):
             row = {"table": table, "method": method, "K": K, "samples": len(images), "file": path.name}
             for name, net in nets.items():
                 seen = real.extract(net, images)
-                row[name] = with_parts(seen, truths[name])
+                row[name] = with_parts(seen, truths[name]) if name == "classifier" else real.apart(seen, truths[name])
                 if name == "classifier":
                     row["precision"], row["recall"] = (round(v, 4) for v in metrics.precision_recall(test, seen))
         rows.append(row)
-        print(path.name, {name: round(row[name][0], 2) for name in nets}, flush=True)
+        print(path.name, round(row["classifier"][0], 2), flush=True)
     some = real.extract(nets["classifier"], cifar10("test")[0][1000:1000 + SAMPLES])
     note = {"command": "python benchmarks/measuring.py sample, then measure", "commit": provenance.commit(), "seed": SEED,
             "device": provenance.device(torch.device("cpu")), "torch": torch.__version__,
             "precision_of_network": "bfloat16 autocast, sampler in float32",
             "file": "the hash in a row's file name is that of the weights and statistics that its method uses",
             "reference": f"the first {real.REFERENCE} training images; precision and recall: the first 1000 test images, k = 3",
-            "of_a_row": "Fréchet distance by extractor, and again without each eighth of the samples: metrics.jackknife",
+            "of_a_row": "Fréchet distance by extractor; for the classifier again without each eighth of the samples: metrics.jackknife",
             "network_sha256": hashlib.sha256((WEIGHTS / "cifar10.safetensors").read_bytes()).hexdigest(),
             "test_images": {"samples": SAMPLES, "frechet": metrics.frechet_distance(some, truths["classifier"]),
                             "precision_recall": metrics.precision_recall(test, some)},
