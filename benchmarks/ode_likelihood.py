@@ -18,11 +18,10 @@ import dpmlib
 from dpmlib import provenance, statistics
 from dpmlib.data import cifar10, to_unit
 from dpmlib.statistics import step_terms
-from dpmlib.trajectory import grid_of
 
 RESULT = Path(dpmlib.__file__).parent / "weights" / "cifar10_ode.json"
 BIN = 2 / 255  # the width of a grey level, in units of to_unit
-COLUMNS = ("uniform", "gaussian", "sde", "elbo")
+COLUMNS = ("uniform", "gaussian", "sde", "elbo", "elbo_lam")
 BATCH = 16
 
 
@@ -44,34 +43,43 @@ def last_variance(denoiser, images, seed=0):
 
 
 @dataclass(frozen=True)
-class Chain:
-    """The bound of the whole chain with one variance per step is Σ (a_n + b_n ‖ε − ε̂_n‖²/d) nats per dimension, n from 2 on."""
+class Steps:
+    """The KLs of a grid with one variance per step add up to Σ (a_i + b_i ‖ε − ε̂_i‖²/d), nats per dimension, clean → noisy.
 
+    `t` are the times of the noisier ends, `edges` those of the strata of steps from each of which one is drawn.
+    """
+
+    t: torch.Tensor
     a: torch.Tensor
     b: torch.Tensor
-    edges: torch.Tensor  # of the strata of n from each of which one step is drawn: narrow ones near the data
+    edges: torch.Tensor
 
     @classmethod
-    def of(cls, schedule, stats):
-        steps = torch.arange(1, schedule.N + 1, dtype=torch.float64)
-        grid = grid_of(steps.long().tolist(), schedule)
-        c = dpmlib.posterior_variance(stats.at(stats.size.mean(1), steps).flip(0) / grid.sigma[:-1] ** 2, grid)
-        none, one = (step_terms(torch.full((schedule.N,), e, dtype=torch.float64), grid, c) for e in (0.0, 1.0))  # noisy → clean
-        edges = (2 + (schedule.N - 1) * torch.linspace(0, 1, 125, dtype=torch.float64) ** 1.6).round().long().unique()
-        return cls(none.flip(0), (one - none).flip(0), edges)
+    def of(cls, schedule, stats, spacing, strata, power):
+        """K = N steps, evenly spaced in time (the chain's own) or in λ, with the optimal variances."""
+        grid = dpmlib.levels(schedule, schedule.N, spacing, to_zero=True)
+        gamma = stats.at(stats.size.mean(1), (schedule.N * grid.t[:-1]).clamp(min=1)) / grid.sigma[:-1] ** 2
+        c = dpmlib.posterior_variance(gamma, grid)
+        none, one = (step_terms(torch.full((schedule.N,), e, dtype=torch.float64), grid, c).flip(0) for e in (0.0, 1.0))
+        edges = ((schedule.N - 1) * torch.linspace(0, 1, strata + 1, dtype=torch.float64) ** power).round().long().unique()
+        return cls(grid.t[:-2].flip(0), none, one - none, edges)
 
 
-def bits_of(denoiser, images, indices, c, chain, steps=20, order=4, strata=40, seed=0):
-    """Images (B, 3, 32, 32) uint8, four numbers each in bits per dimension, from generators seeded by `indices`.
+def chains(schedule, stats):
+    """Of the chain's steps those near the data matter most, so there the strata are narrow; of steps even in λ, all alike."""
+    return Steps.of(schedule, stats, "time", 124, 1.6), Steps.of(schedule, stats, "lam", 40, 1.0)
+
+
+def bits_of(denoiser, images, indices, c, grids, steps=20, order=4, strata=40, seed=0):
+    """Images (B, 3, 32, 32) uint8, five numbers each in bits per dimension, from generators seeded by `indices`.
 
     uniform: −log of the ODE's density at the image spread over its bins. gaussian: the bound with x_1 = α x_0 + σ ε in place
     of that, the last term and the noise being those of DDPM. sde: the same with the reverse SDE above x_1, in continuous time.
-    elbo: the same with the chain's own steps, DDPM's bound with K = N and the optimal variances (`Chain`).
+    elbo: the same with the chain's own steps, DDPM's bound with K = N and the optimal variances; elbo_lam: with as many, even in λ.
     """
     schedule, dims, shape = denoiser.schedule, images[0].numel(), images.shape[1:]
     x0, level = to_unit(images), step_of(denoiser)
     generators = [generator_of(i, seed) for i in indices]
-    widths = chain.edges.diff()
 
     def drawn(draw):
         return torch.stack([draw(g) for g in generators])
@@ -79,7 +87,6 @@ def bits_of(denoiser, images, indices, c, chain, steps=20, order=4, strata=40, s
     signs = drawn(lambda g: dpmlib.rademacher(x0[:1], 1, g)[0, 0])[None]
     u, noise = drawn(lambda g: torch.rand(shape, generator=g)), drawn(lambda g: torch.randn(shape, generator=g))
     far, places = drawn(lambda g: torch.randn(strata, *shape, generator=g)), drawn(lambda g: torch.rand(strata, generator=g))
-    picks = drawn(lambda g: torch.rand(len(widths), generator=g))
 
     def ode(x):
         return dpmlib.ode_log_prob(denoiser, x, schedule, steps=steps, order=order, probes=signs)[0]
@@ -100,13 +107,15 @@ def bits_of(denoiser, images, indices, c, chain, steps=20, order=4, strata=40, s
         top = schedule.level(schedule.t_max)
         prior = 0.5 * (top.alpha / top.sigma) ** 2 * x0.double().square().sum((1, 2, 3))
         sde = bound.last - (ends[1] - ends[0]) * error - prior
-        # the sum over the chain's steps, one n from each stratum
-        elbo = bound.last - prior - dims * chain.a.sum()
-        for i, width in enumerate(widths):
-            n = chain.edges[i] + (picks[:, i] * width).long()
-            eps = torch.stack([torch.randn(shape, generator=g) for g in generators])
-            elbo = elbo - width * chain.b[n - 2] * wrong(n.double() / schedule.N, eps)
-    columns = uniform, bound.bits_per_dim(), dpmlib.bits_per_dim(sde, dims), dpmlib.bits_per_dim(elbo, dims)
+        columns = [uniform, bound.bits_per_dim(), dpmlib.bits_per_dim(sde, dims)]
+        for grid in grids:  # the sum over its steps, one from each stratum
+            nats, widths = bound.last - prior - dims * grid.a.sum(), grid.edges.diff()
+            picks = torch.stack([torch.rand(len(widths), generator=g) for g in generators])
+            for i, width in enumerate(widths):
+                step = grid.edges[i] + (picks[:, i] * width).long()
+                eps = drawn(lambda g: torch.randn(shape, generator=g))
+                nats = nats - width * grid.b[step] * wrong(grid.t[step], eps)
+            columns.append(dpmlib.bits_per_dim(nats, dims))
     return [[round(v, 6) for v in row] for row in torch.stack([col.double() for col in columns], 1).tolist()]
 
 
@@ -121,10 +130,10 @@ def main():
     torch.set_num_threads(1)
     denoiser, images, revision = dpmlib.pretrained("cifar10"), cifar10("test")[0], provenance.commit()
     c = last_variance(denoiser, cifar10("train")[0][:200], given.seed)
-    chain = Chain.of(denoiser.schedule, statistics.load())
+    grids = chains(denoiser.schedule, statistics.load())
     rows, start = [], time.process_time()
     for part in torch.arange(given.images).split(BATCH):
-        rows += bits_of(denoiser, images[part], part.tolist(), c, chain, given.steps, given.order, seed=given.seed)
+        rows += bits_of(denoiser, images[part], part.tolist(), c, grids, given.steps, given.order, seed=given.seed)
         if len(rows) > 1:
             table = torch.tensor(rows, dtype=torch.float64)
             mean, error = table.mean(0), table.std(0) / len(table) ** 0.5
