@@ -214,7 +214,7 @@ def test_the_committed_bits_of_the_unet_come_out_again(record_property):
     command = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(command)
     unet = d.pretrained("cifar10")
-    again = command.bits_of(unet, test.images[:1], [0], saved["last_variance"], command.Chain.of(unet.schedule, d.statistics.load()),
+    again = command.bits_of(unet, test.images[:1], [0], saved["last_variance"], command.chains(unet.schedule, d.statistics.load()),
                             saved["steps"], saved["order"], seed=saved["seed"])[0]
     record_property("bits per dimension", again[0])
     assert max(abs(a - b) for a, b in zip(again, saved["bits_per_dim"][0])) < 2e-3
