@@ -7,6 +7,7 @@ import torch
 
 import dpmlib as d
 from dpmlib import checkpoint, features, metrics
+from dpmlib.autoregressive.patches import patches
 from dpmlib.data import cifar10, cifar10_or_generated
 from dpmlib.pretrained import WEIGHTS
 from dpmlib.unet import UNet
@@ -38,7 +39,7 @@ def test_tiles_are_the_patches_of_an_image_and_all_of_it(commands):
     image = torch.arange(2 * 3072).reshape(2, 3, 32, 32)
     tiles = real.tiles(image)
     assert tiles.shape == (32, 192) and torch.equal(tiles.flatten().sort().values, image.flatten())
-    corner = d.autoregressive.patches.patches(image[1:, :, 8:16, 24:], 1, torch.Generator())
+    corner = patches(image[1:, :, 8:16, 24:], 1, torch.Generator())
     assert torch.equal(tiles[16 + 4 + 3], corner[0])
 
 
