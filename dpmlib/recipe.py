@@ -56,12 +56,12 @@ class Preset:
 
 
 PRESETS = {
-    # 1.5 M parameters: half an hour of two CPU cores left in peace; the weights of `pretrained("cifar10")`
+    # 1.5 M parameters: an hour or two of two CPU cores; the weights of `pretrained("cifar10")`
     "cifar10-tiny": Preset(width=48, multipliers=(1, 2, 2), blocks=1, patch=2, heads=3, steps=12_000, batch=64),
-    # 7 M parameters: half an hour of one modern GPU
-    "cifar10-small": Preset(width=96, multipliers=(1, 2, 2), blocks=2, patch=1, attention=(16, 8), dropout=0.1,
+    # 8 M parameters: half an hour of one modern GPU
+    "cifar10-small": Preset(width=80, multipliers=(1, 2, 2), blocks=2, patch=1, attention=(16, 8), dropout=0.1,
                             steps=60_000, batch=512),
-    # 36 M parameters, the size of Ho et al. 2020: days of one GPU, hours of eight
+    # 39 M parameters, about the size of Ho et al. 2020: days of one GPU, hours of eight
     "cifar10-base": Preset(width=128, multipliers=(1, 2, 2, 2), blocks=3, patch=1, attention=(16,), dropout=0.1,
                            steps=500_000, batch=256, lr=2e-4, warmup=5000),
 }

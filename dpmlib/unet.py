@@ -30,7 +30,7 @@ def sinusoids(number: Tensor, dim: int, period: float = 1e4) -> Tensor:
 
 
 def groups(channels: int) -> nn.GroupNorm:
-    """Normalise eight channels at a time, inside each image: nothing depends on the image's batch-mates."""
+    """Normalise by eight groups of channels (or as many as divide them), inside each image: nothing depends on the image's batch-mates."""
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
