@@ -45,7 +45,7 @@ def path_of(folder, table, method, K):
 
 def vpsde(method, denoiser, x, K, generator):
     """K evaluations at times that are even from 1 to 1/1000, the last of which leads to the data."""
-    grid, schedule = d.levels(denoiser.schedule, K - 1, "time", to_zero=True), denoiser.schedule
+    grid, schedule = d.levels(denoiser.schedule, K, "time", to_zero=True), denoiser.schedule
     if method in ("Euler-Maruyama", "Probability flow"):
         zeta = 1.0 if method == "Euler-Maruyama" else 0.0
         *_, x = d.euler_maruyama(denoiser, x, grid[:-1], schedule, zeta, generator)
