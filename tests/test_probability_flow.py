@@ -218,3 +218,25 @@ def test_the_committed_bits_of_the_unet_come_out_again(record_property):
                             saved["steps"], saved["order"], seed=saved["seed"])[0]
     record_property("bits per dimension", again[0])
     assert max(abs(a - b) for a, b in zip(again, saved["bits_per_dim"][0])) < 2e-3
+
+
+def test_ode_and_bounds_agree_in_the_order_of_images_and_what_they_differ_by(record_property):
+    """Paired. What the chain's steps cost more than the SDE is gone when they are even in λ; then the ODE agrees to 0.1 bits."""
+    saved = json.loads((Path(d.__file__).parent / "weights" / "cifar10_ode.json").read_text())
+    bits = torch.tensor(saved["bits_per_dim"], dtype=torch.float64)
+    assert saved["images"] == len(bits) >= 512
+    by = dict(zip(saved["columns"], bits.T))
+    order = torch.corrcoef(bits.argsort(0).argsort(0).double().T)
+    ode, chain = (saved["columns"].index(name) for name in ("gaussian", "elbo"))
+    record_property("rank correlation of ODE and chain", order[ode, chain].item())
+    assert order.min() > 0.95
+    means = {}
+    for a, b in (("gaussian", "sde"), ("sde", "elbo"), ("gaussian", "elbo"), ("sde", "elbo_lam"), ("gaussian", "elbo_lam"),
+                 ("uniform", "gaussian")):
+        apart = by[a] - by[b]
+        means[a, b], error = apart.mean().item(), (apart.std() / len(apart) ** 0.5).item()
+        record_property(f"{a} - {b}, bits per dimension", means[a, b])
+        record_property(f"{a} - {b}, standard error", error)
+        assert error < 0.01
+    assert abs(means["gaussian", "elbo_lam"]) < 0.1 < abs(means["gaussian", "elbo"]) < 0.2
+    assert abs(means["sde", "elbo_lam"]) < 0.02 < -means["sde", "elbo"]
