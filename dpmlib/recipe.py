@@ -56,7 +56,7 @@ class Preset:
 
 
 PRESETS = {
-    # 1.5 M parameters: an hour or two of two CPU cores; the weights of `pretrained("cifar10")`
+    # 1.5 M parameters: half an hour of two quiet CPU cores; `pretrained("cifar10")` is this and a second run of twice the images
     "cifar10-tiny": Preset(width=48, multipliers=(1, 2, 2), blocks=1, patch=2, heads=3, steps=12_000, batch=64),
     # 8 M parameters: half an hour of one modern GPU
     "cifar10-small": Preset(width=80, multipliers=(1, 2, 2), blocks=2, patch=1, attention=(16, 8), dropout=0.1,
