@@ -296,3 +296,21 @@ def test_the_weights_draw_the_committed_sheet_again():
     apart = (again - committed[1]).abs().float()
     assert apart.mean() < 0.5 and apart.max() <= 8  # other processors round otherwise; a wrong picture is tens of grey levels away
     assert (again - committed[0]).abs().float().mean() > 20
+
+
+def test_the_committed_benchmarks_hold_what_the_project_asks(record_property):
+    """Ratios within one run on one device; `make bench` measures them again on yours."""
+    from dpmlib.pretrained import WEIGHTS
+
+    beside, scaling = (json.loads((WEIGHTS / f"bench_cpu{part}.json").read_text()) for part in ("_diffusers", ""))
+    for note in (beside, scaling):
+        assert {"command", "commit", "device", "torch"} <= note.keys()
+    ours, theirs = (next(row["parameters"] for row in beside["rows"] if row["network"].startswith(name)) for name in ("dpmlib", "diffusers"))
+    assert abs(ours / theirs - 1) < 0.1
+    for kind in ("float32", "bf16"):
+        record_property(f"training, times as fast as diffusers', {kind}", beside["ratios"][f"training, {kind}"])
+        assert beside["ratios"][f"training, {kind}"] >= 1.3
+    assert max(row["drawing_over_step"] for row in scaling["batches"]) < 0.05  # never data-bound
+    assert scaling["processes"]["2"] > 1.3 * scaling["processes"]["1"]
+    memory = [row["memory_MiB"] / row["batch"] for row in scaling["batches"]]
+    assert memory[-1] < 1.1 * memory[0]  # per image: no more in larger batches
