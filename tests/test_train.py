@@ -305,8 +305,8 @@ def test_the_committed_benchmarks_hold_what_the_project_asks(record_property):
     beside, scaling = (json.loads((WEIGHTS / f"bench_cpu{part}.json").read_text()) for part in ("_diffusers", ""))
     for note in (beside, scaling):
         assert {"command", "commit", "device", "torch"} <= note.keys()
-    ours, theirs = (next(row["parameters"] for row in beside["rows"] if row["network"].startswith(name)) for name in ("dpmlib", "diffusers"))
-    assert abs(ours / theirs - 1) < 0.1
+    sizes = [row["parameters"] for row in beside["rows"]]
+    assert max(sizes) < 1.1 * min(sizes)
     for kind in ("float32", "bf16"):
         record_property(f"training, times as fast as diffusers', {kind}", beside["ratios"][f"training, {kind}"])
         assert beside["ratios"][f"training, {kind}"] >= 1.3
