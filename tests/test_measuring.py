@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-import dpmlib as d
 from dpmlib import checkpoint, features, metrics
 from dpmlib.autoregressive.patches import patches
 from dpmlib.data import cifar10, cifar10_or_generated
