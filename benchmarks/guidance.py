@@ -1,6 +1,6 @@
 """Samples of CIFAR-10 guided with a classifier and without one: which class do judges see in them, how varied are they, who pushes where?
 
-    python benchmarks/guidance.py        writes dpmlib/weights/guidance.json; a minute of one core (--count, --images, --fit for more)
+    python benchmarks/guidance.py        writes dpmlib/weights/guidance.json; some minutes of one core (--count, --images, --fit for fewer)
 
 Both guides start from the same noises with the same wanted classes, on the same grid, by 2M in x_0 form with x̂_0 clipped. The classifier
 of noisy images pushes the network that is told no class; the other guide extrapolates from that network to the one that is told. Three
@@ -20,7 +20,7 @@ from dpmlib.pretrained import WEIGHTS
 
 RESULT = WEIGHTS / "guidance.json"
 SEED, BATCH, STEPS, END = 0, 10, 20, 3.0  # END is the λ from which the last step goes to the data
-SETTINGS = (("none", 0.0), *((kind, s) for kind in ("classifier", "classifier-free") for s in (1.0, 4.0)))
+SETTINGS = (("none", 0.0), *(("classifier", s) for s in (1.0, 4.0, 8.0)), *(("classifier-free", s) for s in (1.0, 4.0)))
 LEVELS = (3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -3.0)  # λ at which the pushes are compared
 TIMES = (0.25, 0.4)  # at which the network judges
 
@@ -153,9 +153,9 @@ def rounded(value):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--fit", type=int, default=2_000)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--fit", type=int, default=5_000)
     parser.add_argument("--out", default=RESULT)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -167,7 +167,8 @@ def main(arguments=None):
               "patches": Patches(data.to_unit(train), train_labels)}
     real = {name: (judge(test) == labels).double().mean().item() for name, judge in judges.items()}
     print("share of test images judged right:", real, flush=True)
-    notes = dict(command="python benchmarks/guidance.py", commit=provenance.commit(), device=provenance.device(torch.device("cpu")),
+    command = f"python benchmarks/guidance.py --count {options.count} --images {options.images} --fit {options.fit}"
+    notes = dict(command=command, commit=provenance.commit(), device=provenance.device(torch.device("cpu")),
                  seed=SEED, torch=torch.__version__, steps=STEPS, end=END, count=options.count, images=options.images,
                  grid="even in λ, then to the data; 2M in x_0 form, x̂_0 clipped",
                  judged="the class that each judge sees in each sample, a digit each; the wanted classes are 0123456789 again and again",
