@@ -28,6 +28,7 @@ lint: $(READY)
 # The other files of benchmarks/ are the long commands behind the results in dpmlib/weights.
 PEERS := ancestral solver_cost toy_ddpm training scaling nade kv_cache trajectory
 bench: SHELL := bash -o pipefail
+bench: export DPMLIB_QUIET = 1
 bench: $(READY)
 	mkdir -p _build
 	($(PY) -c "from dpmlib import provenance as p; import torch; print('commit', p.commit(), '·', p.device(torch.device('cuda' if torch.cuda.is_available() else 'cpu')), '· torch', torch.__version__)"; \
