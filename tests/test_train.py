@@ -1,5 +1,6 @@
 """The training loop: that it learns, averages, stops, resumes, and never loses what is already written."""
 
+import hashlib
 import json
 import os
 import signal
@@ -286,6 +287,14 @@ def test_the_committed_weights_are_those_of_their_log():
         error = denoising_loss(denoiser, x0, denoiser.schedule.level(0.5), noise).mean()
     assert abs(error / log[-1]["eps@t=0.50"] - 1) < 0.02
     assert recipe.PRESETS["cifar10-tiny"].network().net.config == denoiser.net.net.config
+
+
+def test_the_committed_weights_have_the_committed_hashes():
+    """After training anew: cd dpmlib/weights && sha256sum *.safetensors > SHA256SUMS."""
+    from dpmlib.pretrained import WEIGHTS
+
+    listed = dict(reversed(line.split()) for line in (WEIGHTS / "SHA256SUMS").read_text().splitlines())
+    assert listed == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in WEIGHTS.glob("*.safetensors")}
 
 
 def test_the_weights_draw_the_committed_sheet_again():
