@@ -52,9 +52,7 @@ def vpsde(method, denoiser, x, K, generator):
         return denoiser(x, grid[-2]).mean
     variance = d.n0i_variance(grid)
     if method == "A-DPM":
-        known = statistics.load()
-        gamma = known.at(known.size.mean(1), 1000 * grid.t[:-1]) / grid.sigma[:-1] ** 2
-        variance = covariance.clip_last(d.posterior_variance(gamma, grid), grid)
+        variance = covariance.clip_last(statistics.load().variance(grid), grid)
     elif method != "Ancestral":
         kind = heads.residual if method == "NPR-DPM" else heads.squared_noise
         denoiser, variance = heads.clipped(kind(denoiser, heads.load("cifar10")), grid), None

@@ -19,11 +19,9 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from dpmlib import checkpoint, classifier, features, metrics, provenance
 from dpmlib.autoregressive import pixels
-from dpmlib.autoregressive.patches import patches
-from dpmlib.autoregressive.scores import MODELS
+from dpmlib.autoregressive.scores import MODELS, gaussian_of
 from dpmlib.data import cifar10, from_unit, to_unit
 from dpmlib.likelihood import bits_per_dim
-from dpmlib.oracles import Gaussian
 from dpmlib.pretrained import WEIGHTS
 
 BITS, PROTOCOL, MOMENTS = (WEIGHTS / f"measuring_{name}" for name in ("bits.json", "protocol.json", "moments.safetensors"))
@@ -53,11 +51,8 @@ def patch_bits(name, images, noise, batch=64):
 
 
 def gaussian_bits(train, images, noise):
-    """The same under a Gaussian with full covariance, fitted to 50,000 patches with uniform noise, as `dpmlib.autoregressive.scores`."""
-    g = torch.Generator().manual_seed(1)
-    v = patches(train, 50_000, g)
-    fitted = Gaussian.fit(v + torch.rand(v.shape, generator=g).double())
-    return bits_per_dim(fitted.log_prob(tiles(images) + noise.double()).reshape(len(images), 16).sum(1), images[0].numel())
+    """The same under the Gaussian of `dpmlib.autoregressive.scores`."""
+    return bits_per_dim(gaussian_of(train).log_prob(tiles(images) + noise.double()).reshape(len(images), 16).sum(1), images[0].numel())
 
 
 def histogram_bits(train, images):

@@ -58,8 +58,7 @@ class Steps:
     def of(cls, schedule, stats, spacing, strata, power):
         """K = N steps, evenly spaced in time (the chain's own) or in λ, with the optimal variances."""
         grid = dpmlib.levels(schedule, schedule.N, spacing, to_zero=True)
-        gamma = stats.at(stats.size.mean(1), (schedule.N * grid.t[:-1]).clamp(min=1)) / grid.sigma[:-1] ** 2
-        c = dpmlib.posterior_variance(gamma, grid)
+        c = stats.variance(grid)
         none, one = (step_terms(torch.full((schedule.N,), e, dtype=torch.float64), grid, c).flip(0) for e in (0.0, 1.0))
         edges = ((schedule.N - 1) * torch.linspace(0, 1, strata + 1, dtype=torch.float64) ** power).round().long().unique()
         return cls(grid.t[:-2].flip(0), none, one - none, edges)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import provenance
 from .ancestral import kernel
+from .covariance import posterior_variance
 from .data import cifar10, to_unit
 from .levels import Levels, diffuse
 from .likelihood import log_bin
@@ -85,6 +86,11 @@ class Statistics:
     def at(self, values: Tensor, steps) -> Tensor:
         """`values` (L, …) at any `steps`: see `between`."""
         return between(self.steps, values, steps)
+
+    def variance(self, grid: Levels) -> Tensor:
+        """The best c (n,) at each step of a grid that ends at the data, at the chain's levels or between them (theorem 1 of the paper)."""
+        steps = (1000 * grid.t[:-1]).round(decimals=9)  # t = 1/1000 may come out a rounding lower
+        return posterior_variance(self.at(self.size.mean(1), steps) / grid.sigma[:-1] ** 2, grid)
 
 
 def between(measured: Tensor, values: Tensor, steps) -> Tensor:

@@ -19,17 +19,19 @@ from .pixels import WEIGHTS, bits_on_patches, load
 MODELS = {"Transformer": "patches_transformer_residuals", "RNADE": "patches_rnade_residuals"}
 
 
+def _noisy(images: Tensor, n: int, g: torch.Generator, size: int) -> Tensor:
+    v = patches(images, n, g, size)
+    return v + torch.rand(v.shape, generator=g).double()
+
+
+def gaussian_of(train: Tensor, size: int = 8) -> Gaussian:
+    """A full Gaussian, fitted to 50,000 patches of `train`, those of `pixels.main`'s linear prediction, with uniform noise."""
+    return Gaussian.fit(_noisy(train, 50_000, torch.Generator().manual_seed(1), size))
+
+
 def gaussian_bits(train: Tensor, test: Tensor, n: int = 4096, size: int = 8) -> Tensor:
-    """Bits/dim (n,) of a Gaussian with full covariance, fitted to 50,000 patches of `train`, all values with uniform noise.
-
-    The test patches and their noise are those of `bits_on_patches`, the training patches those of `pixels.main`'s linear prediction.
-    """
-    def noisy(images, n, g):
-        v = patches(images, n, g, size)
-        return v + torch.rand(v.shape, generator=g).double()
-
-    gaussian = Gaussian.fit(noisy(train, 50_000, torch.Generator().manual_seed(1)))
-    return bits_per_dim(gaussian.log_prob(noisy(test, n, torch.Generator().manual_seed(0))), 3 * size**2)
+    """Bits/dim (n,) of `gaussian_of(train)` on the test patches of `bits_on_patches`, with the same noise."""
+    return bits_per_dim(gaussian_of(train, size).log_prob(_noisy(test, n, torch.Generator().manual_seed(0), size)), 3 * size**2)
 
 
 def main(arguments=None) -> dict[str, Tensor]:
